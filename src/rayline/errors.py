@@ -1,0 +1,132 @@
+"""Every error that Rayline raises on purpose, in one tree.
+
+    RaylineError
+    ├── UsageError                the command, the configuration or an argument is wrong   (exit 2)
+    │   ├── ConfigError           a value in the configuration file
+    │   ├── NotFoundError         a service, version, run or file that does not exist
+    │   └── DataError             the data cannot be used as asked
+    │       ├── SchemaError       a table or a fitted state does not have the expected columns
+    │       └── RowError          one row cannot be used: names row, column, value and rule
+    ├── BundleError               a bundle is damaged, unknown or not allowed to load      (exit 2)
+    ├── CheckFailed               a check, a gate or a rollout said no                     (exit 1)
+    │   ├── ValidationFailed      data breaks its schema
+    │   ├── TrainingFailed        training ended without a usable model
+    │   └── RolloutRefused        the rollout's state does not allow what was asked
+    └── EnvironmentFailed         what Rayline runs on is missing or broken                (exit 3)
+        ├── ClusterError          Ray cannot be reached or started, or a port is taken
+        ├── TrackingError         MLflow cannot be reached or refused
+        └── ServiceError          a live service did not answer as it must
+
+Each message names the thing, the value, the rule and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RaylineError(Exception):
+    """Base of every error raised on purpose. ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(RaylineError):
+    """The command, the configuration or an argument is wrong."""
+
+
+class ConfigError(UsageError):
+    """A value in the configuration file is wrong."""
+
+
+class NotFoundError(UsageError):
+    """A service, version, run or file that does not exist."""
+
+
+class DataError(UsageError):
+    """The data cannot be used as asked."""
+
+
+class SchemaError(DataError):
+    """A table or a fitted state does not have the expected columns."""
+
+
+class RowError(DataError):
+    """One row cannot be used.
+
+    Attributes:
+        row: position in the request or table, from 0.
+        column: the column's name, or None where the row as a whole is wrong.
+        value: what was found there.
+        rule: what would have been accepted.
+    """
+
+    def __init__(self, row: int, column: str | None, value: object, rule: str) -> None:
+        self.row = row
+        self.column = column
+        self.value = value
+        self.rule = rule
+        where = f"row {row}" if column is None else f"row {row}, column '{column}'"
+        super().__init__(f"{where}: {shown(value)} {rule}")
+
+
+class BundleError(RaylineError):
+    """A bundle is damaged, of an unknown format, or not allowed to load."""
+
+
+class CheckFailed(RaylineError):
+    """A check, a gate or a rollout said no."""
+
+    exit_code = 1
+
+
+class ValidationFailed(CheckFailed):
+    """Data breaks its schema."""
+
+
+class TrainingFailed(CheckFailed):
+    """Training ended without a usable model."""
+
+
+class RolloutRefused(CheckFailed):
+    """The rollout's state does not allow what was asked."""
+
+
+class EnvironmentFailed(RaylineError):
+    """What Rayline runs on is missing or broken."""
+
+    exit_code = 3
+
+
+class ClusterError(EnvironmentFailed):
+    """Ray cannot be reached or started, or a port is taken."""
+
+
+class TrackingError(EnvironmentFailed):
+    """MLflow cannot be reached, or refused."""
+
+
+class ServiceError(EnvironmentFailed):
+    """A live service did not answer as it must."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is closest to a mistyped one, or None where none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the closing words of a message about an unknown name: the nearest, or all of them."""
+    names = list(known)
+    match = nearest(name, names)
+    if match is not None:
+        return f"Did you mean '{match}'?"
+    return f"Known: {', '.join(sorted(names))}." if names else "There is none yet."
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return a value as it may stand in a message: its repr, cut to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
