@@ -300,7 +300,9 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> None:
 def _refuse_unknown_keys(raw: object, kind: Any, place: str) -> None:
     """Walk the mapping beside its type, so that an unknown key can be told with the nearest valid one."""
     if isinstance(raw, Mapping):
-        struct = next((each for each in _alternatives(kind) if isinstance(each, type) and issubclass(each, Struct)), None)
+        struct = next(
+            (each for each in _alternatives(kind) if isinstance(each, type) and issubclass(each, Struct)), None
+        )
         if struct is not None:
             fields = get_type_hints(struct, include_extras=True)
             for key, value in raw.items():
@@ -308,7 +310,7 @@ def _refuse_unknown_keys(raw: object, kind: Any, place: str) -> None:
                     raise ConfigError(f"unknown configuration key '{place}{key}'. {suggestion(str(key), fields)}")
                 _refuse_unknown_keys(value, fields[key], f"{place}{key}.")
             return
-        mapping = next((each for each in _alternatives(kind) if get_origin(each) is dict), None)
+        mapping = next((each for each in kinds if get_origin(each) is dict), None)
         if mapping is not None:
             for key, value in raw.items():
                 _refuse_unknown_keys(value, get_args(mapping)[1], f"{place}{key}.")

@@ -1,0 +1,102 @@
+"""Verbs that take a configuration file: from ``init`` to ``register``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from rayline import config as configuration
+from rayline.cli import show
+from rayline.cli.options import ConfigFile, Fresh, Json, Overrides
+
+
+def init(
+    data: Annotated[str, Parameter(help="A CSV, Parquet or JSON lines file, a glob or URI, or sklearn:NAME.")],
+    /,
+    *,
+    target: Annotated[str, Parameter(help="The column to predict.")],
+    name: Annotated[str | None, Parameter(help="The project's name; default: the file's.")] = None,
+    out: Annotated[Path, Parameter(help="The folder for the configuration.")] = Path(),
+    force: Annotated[bool, Parameter(help="Replace a configuration that is there.", negative=())] = False,
+) -> int:
+    """Infer schema and task from a table and write a configuration that runs as it stands."""
+    from rayline.scaffold import scaffold
+
+    show.scaffolded(scaffold(data, target=target, name=name, out=out, force=force))
+    return 0
+
+
+def plan(config: ConfigFile, /, *, set_: Overrides = (), json: Json = False) -> int:
+    """Tell what `run` would do: each step, cached or not."""
+    from rayline.preview import preview
+
+    show.plan(preview(configuration.load(config, set_)), as_json=json)
+    return 0
+
+
+def run(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+    """Validate, fit features, train or tune, evaluate, register, roll out. The same command again resumes."""
+    from rayline import flow
+
+    loaded = configuration.load(config, set_)
+    with show.flow(loaded.name, quiet=json) as listener:
+        outcome = flow.run(loaded, fresh=fresh, listener=listener)
+    return show.outcome(loaded, outcome, as_json=json)
+
+
+def validate(
+    config: ConfigFile,
+    data: Annotated[str | None, Parameter(help="Another table to check; default: the configuration's own.")] = None,
+    /,
+    *,
+    set_: Overrides = (),
+    json: Json = False,
+) -> int:
+    """Check a table against the project's schema; exit code 1 where it breaks it."""
+    from rayline.features.validation import check_source
+
+    loaded = configuration.load(config, set_)
+    return show.anomalies(check_source(loaded, data), as_json=json)
+
+
+def train(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+    """Train one configuration, after the features it needs."""
+    return _until("train", config, fresh, set_, json)
+
+
+def tune(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+    """Search for a better configuration, after the features it needs."""
+    return _until("tune", config, fresh, set_, json)
+
+
+def evaluate(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+    """Measure the trained model, as it will be served, on the test part."""
+    return _until("evaluate", config, fresh, set_, json)
+
+
+def register(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+    """Give the trained model a version number, without traffic."""
+    return _until("register", config, fresh, set_, json)
+
+
+def _until(
+    step: Literal["train", "tune", "evaluate", "register"],
+    config: Path,
+    fresh: bool,
+    overrides: tuple[str, ...],
+    json: bool,
+) -> int:
+    from rayline import flow
+    from rayline.errors import ConfigError
+
+    loaded = configuration.load(config, overrides)
+    if step == "tune" and loaded.tune is None:
+        raise ConfigError(f"'{config}' has no section 'tune': add one with a 'space' to search.")
+    with show.flow(loaded.name, quiet=json) as listener:
+        outcome = flow.run(loaded, until=step, fresh=fresh, listener=listener)
+    return show.outcome(loaded, outcome, as_json=json)
+
+
+VERBS = (init, plan, run, validate, train, tune, evaluate, register)

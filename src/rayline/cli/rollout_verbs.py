@@ -1,0 +1,119 @@
+"""The verbs of a rollout, in the words of Argo Rollouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from rayline.cli import show
+from rayline.cli.options import Json, ProjectFile, Service, named_project
+
+rollout = cyclopts.App(name="rollout", help="Move traffic from the stable version to a canary, step by step.")
+
+
+@rollout.command
+def start(
+    name: Service,
+    /,
+    *,
+    version: Annotated[str, Parameter(help="The canary: a version's number or @alias.")] = "@challenger",
+    plan: Annotated[Path | None, Parameter(help="A YAML file of steps; default: the project's section.")] = None,
+    wait: Annotated[bool, Parameter(help="Follow the rollout until it ends or waits.", negative=())] = False,
+    config: ProjectFile = None,
+) -> int:
+    """Start a rollout; refused while another one is under way."""
+    from rayline import release
+    from rayline.project import Project
+    from rayline.rollout.plan import load_plan
+
+    project = Project(named_project(name, config))
+    steps = load_plan(plan) if plan is not None else None
+    project.connect()
+    number = project.store.version(name, version).number
+    state = release.start(project, number, plan=steps)
+    return _watched(project) if wait else show.rollout(state)
+
+
+@rollout.command
+def status(
+    name: Service,
+    /,
+    *,
+    watch: Annotated[bool, Parameter(help="Draw it anew until it ends or waits.", negative=())] = False,
+    wait: Annotated[bool, Parameter(help="Return once it ends or waits for a person.", negative=())] = False,
+    config: ProjectFile = None,
+    json: Json = False,
+) -> int:
+    """Tell steps, shares and the last verdicts; exit code 1 where the rollout was taken back."""
+    from rayline.rollout import commands
+
+    project = named_project(name, config)
+    if watch and not json:
+        return show.watched_rollout(commands.watch(name, storage=project.storage))
+    state = commands.status(name, storage=project.storage)
+    if wait or watch:
+        *_, state = commands.watch(name, storage=project.storage)
+    return show.rollout(state, as_json=json)
+
+
+@rollout.command
+def promote(
+    name: Service,
+    /,
+    *,
+    full: Annotated[bool, Parameter(help="Skip every step that is left.", negative=())] = False,
+    config: ProjectFile = None,
+) -> int:
+    """Go on from a pause; with --full straight to 100 %."""
+    return _ask("promote", name, config, full=full)
+
+
+@rollout.command
+def pause(name: Service, /, *, config: ProjectFile = None) -> int:
+    """Hold the rollout where it is."""
+    return _ask("pause", name, config)
+
+
+@rollout.command
+def resume(name: Service, /, *, config: ProjectFile = None) -> int:
+    """Go on with a rollout that was paused by hand."""
+    return _ask("resume", name, config)
+
+
+@rollout.command
+def abort(
+    name: Service,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why; kept with the version.")] = "aborted by hand",
+    config: ProjectFile = None,
+) -> int:
+    """Return all traffic to the stable version at once."""
+    return _ask("abort", name, config, reason=reason)
+
+
+@rollout.command
+def undo(name: Service, /, *, config: ProjectFile = None) -> int:
+    """Return all traffic to the version that was stable before the last rollout."""
+    return _ask("undo", name, config)
+
+
+def _ask(verb: str, name: str, config: Path | None, **details: object) -> int:
+    from rayline.project import Project
+    from rayline.rollout import commands
+
+    project = Project(named_project(name, config))
+    project.connect()
+    state = getattr(commands, verb)(name, storage=str(project.storage), **details)
+    return show.rollout(state)
+
+
+def _watched(project: object) -> int:
+    from rayline.project import Project
+    from rayline.rollout import commands
+
+    assert isinstance(project, Project)
+    return show.watched_rollout(commands.watch(project.config.name, storage=str(project.storage)))

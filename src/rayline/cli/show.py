@@ -1,0 +1,189 @@
+"""What the command line prints. Everything here takes finished values; nothing here decides."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from rayline.events import Epoch, Event, Finished, Listener, Notice, Started, TrialEnded
+
+if TYPE_CHECKING:
+    from rayline.config import Config
+    from rayline.features.validation import Anomaly
+    from rayline.flow import Outcome
+    from rayline.offline import Predicted
+    from rayline.preview import PlannedStep
+    from rayline.release import Released
+    from rayline.rollout.state import RolloutState
+    from rayline.scaffold import Scaffold
+
+console = Console(highlight=False)
+
+WORKING = {
+    "features": "reading, dividing, fitting and applying features on Ray Data",
+    "train": "training",
+    "tune": "searching",
+    "evaluate": "measuring on the test part",
+    "register": "registering",
+    "release": "bringing to live traffic",
+}
+GOOD_PHASES = ("Healthy", "Progressing")
+
+
+def line(text: str) -> None:
+    """Print one plain line."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def flow(name: str, quiet: bool = False) -> Iterator[Listener]:
+    """Draw the steps of a flow as they happen; with ``quiet`` nothing is drawn."""
+    if quiet:
+        yield lambda event: None
+        return
+    console.print(f"[bold]{name}[/]")
+    with console.status("starting") as status:
+        yield FlowScreen(status)
+
+
+class FlowScreen:
+    """One line for each finished step, and a moving one for the step at work."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def __call__(self, event: Event) -> None:
+        """Draw an event."""
+        match event:
+            case Started(step):
+                self._status.update(f"[cyan]{step}[/]  {WORKING.get(step, step)}")
+            case Finished(step, seconds, cached, summary):
+                time = "[dim]cached[/]" if cached else f"[dim]{seconds:.1f} s[/]"
+                console.print(f"  [green]✓[/] [cyan]{step:<9}[/] {escape(summary)}  {time}", soft_wrap=True)
+            case Epoch(number, of, metrics):
+                self._status.update(f"[cyan]train[/]  epoch {number} of {of}  {_metrics(metrics)}")
+            case TrialEnded(number, of, state, params, score):
+                setting = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in params.items())
+                console.print(
+                    f"    [dim]trial {number + 1} of {of}[/]  {score}  [dim]{escape(setting)}  {state}[/]",
+                    soft_wrap=True,
+                )
+            case Notice(text):
+                console.print(f"    {escape(text)}", soft_wrap=True)
+
+
+def scaffolded(found: Scaffold) -> None:
+    """Print what `init` saw and wrote."""
+    schema = found.inferred.schema
+    kinds: dict[str, int] = {}
+    for column in schema.columns:
+        kinds[column.kind] = kinds.get(column.kind, 0) + 1
+    console.print(f"[bold]{found.name}[/]  {found.rows:,} rows, target [cyan]{escape(schema.target)}[/], {schema.task}")
+    console.print(f"  inputs    {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
+    for each in found.inferred.dropped:
+        console.print(f"  [yellow]left out[/]  {escape(each.column)} {escape(each.reason)}", soft_wrap=True)
+    console.print(
+        f"wrote [bold]{escape(str(found.file))}[/]; next: rayline run {escape(str(found.file))}", soft_wrap=True
+    )
+
+
+def plan(steps: tuple[PlannedStep, ...], *, as_json: bool = False) -> None:
+    """Print what `run` would do."""
+    if as_json:
+        _json([asdict(step) for step in steps])
+        return
+    table = Table("step", "state", "CPUs at once", "why", box=None, pad_edge=False)
+    for step in steps:
+        state = "[dim]cached[/]" if step.cached else "[cyan]to do[/]"
+        table.add_row(step.step, state, f"{step.cpus:g}" if step.cpus else "", escape(step.why))
+    console.print(table)
+
+
+def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:
+    """Print where a flow came to, and how to go on; return the exit code."""
+    if as_json:
+        steps = {record.step: {"seconds": record.seconds, **record.result} for record in ended.steps}
+        _json({"name": config.name, "steps": steps, "released": ended.released and asdict(ended.released)})
+    elif ended.released is not None:
+        return released(ended.released)
+    if ended.released is None or ended.released.phase in GOOD_PHASES:
+        return 0
+    return 1
+
+
+def released(ended: Released) -> int:
+    """Print what a release ended in; return the exit code."""
+    colour = "green" if ended.phase in GOOD_PHASES else "red"
+    console.print(f"[bold {colour}]{ended.phase}[/]  {escape(ended.message)}", soft_wrap=True)
+    console.print(f"  service  {ended.url}/predict", soft_wrap=True)
+    return 0 if ended.phase in GOOD_PHASES else 1
+
+
+def anomalies(found: tuple[Anomaly, ...], *, as_json: bool = False) -> int:
+    """Print the anomaly table; return 1 where one of them is an error."""
+    broken = any(anomaly.severity == "error" for anomaly in found)
+    if as_json:
+        _json({"valid": not broken, "anomalies": [asdict(anomaly) for anomaly in found]})
+    elif not found:
+        console.print("[green]✓[/] the data fits its schema")
+    else:
+        table = Table("column", "rule", "rows", "share", "example", "severity", box=None, pad_edge=False)
+        for each in found:
+            colour = "red" if each.severity == "error" else "yellow"
+            row = (each.column, each.rule, f"{each.rows:,}", f"{each.share:.2%}", str(each.example))
+            table.add_row(*(escape(cell) for cell in row), f"[{colour}]{each.severity}[/]")
+        console.print(table)
+    return 1 if broken else 0
+
+
+def predicted(done: Predicted, *, as_json: bool = False) -> None:
+    """Print where predictions were written."""
+    if as_json:
+        _json(asdict(done))
+        return
+    console.print(f"{done.rows:,} rows by version {done.version} in {done.seconds:.1f} s: {done.path}", soft_wrap=True)
+
+
+def rollout(state: RolloutState, *, as_json: bool = False) -> int:
+    """Print a rollout; return 1 where it was taken back."""
+    from rayline.cli.rollout_picture import picture
+
+    if as_json:
+        _json(state.to_json())
+    else:
+        console.print(picture(state))
+    return 1 if state.phase == "Degraded" else 0
+
+
+def watched_rollout(states: Iterable[RolloutState]) -> int:
+    """Draw a rollout anew at each change until it ends or waits; return 1 where it was taken back."""
+    from rich.live import Live
+
+    from rayline.cli.rollout_picture import picture
+
+    phase = "Healthy"
+    with Live(console=console, refresh_per_second=8) as live:
+        for state in states:
+            phase = state.phase
+            live.update(picture(state))
+    return 1 if phase == "Degraded" else 0
+
+
+def _json(value: Any) -> None:
+    print(jsonlib.dumps(value, indent=2, default=str))
+
+
+def _metrics(metrics: Any) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,228 @@
+"""The door to Ray: connect to the cluster that was named, or keep a local one of our own.
+
+A local cluster outlives the command that started it, so that a service goes on answering. It is a head node in its
+own process group with a token of its own, recorded in ``storage/cluster.json`` and stopped by its process id alone:
+other Ray clusters on the machine are never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from rayline.errors import ClusterError
+
+NAMESPACE = "rayline"
+"""The Ray namespace of every actor that Rayline names."""
+
+START_DEADLINE_S = 90.0
+STOP_DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A head node that Rayline started: its process, its address and what it was started with."""
+
+    pid: int
+    address: str
+    token_path: str
+    log: str
+    environment: dict[str, str]
+
+
+def connect(storage: str | Path, *, address: str | None = None, environment: Mapping[str, str] | None = None) -> None:
+    """Connect this process to Ray, once.
+
+    An existing connection is kept. Then ``address`` or ``RAY_ADDRESS`` decides; without either, the local cluster of
+    ``storage`` is used, and started where none is alive.
+
+    Args:
+        storage: the project's state folder.
+        address: ``host:port`` or ``auto``.
+        environment: variables that a local cluster must start with, such as those of the HTTP ingress.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or started.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    named = address or os.environ.get("RAY_ADDRESS")
+    if named:
+        os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
+        _join(named)
+        return
+    head = alive(storage) or _start(Path(storage), dict(environment or {}))
+    os.environ.update(head.environment, **_token_environment(head.token_path))
+    _join(head.address)
+
+
+def alive(storage: str | Path) -> LocalCluster | None:
+    """Return the local cluster of ``storage`` where its head process still runs, else None. Does not load Ray."""
+    try:
+        head = LocalCluster(**json.loads(_record(Path(storage)).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return head if _is_head(head.pid) else None
+
+
+def stop(storage: str | Path) -> bool:
+    """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running.
+
+    Raises:
+        ClusterError: its processes did not end.
+    """
+    head = alive(storage)
+    if head is None:
+        _record(Path(storage)).unlink(missing_ok=True)
+        return False
+    os.killpg(head.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_DEADLINE_S
+    while _group_alive(head.pid):
+        if time.monotonic() > deadline:
+            os.killpg(head.pid, signal.SIGKILL)
+            break
+        time.sleep(0.1)
+    _record(Path(storage)).unlink(missing_ok=True)
+    return True
+
+
+def available_cpus() -> float:
+    """Return the CPUs that the connected cluster has in all, used or not."""
+    import ray
+
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        raise ClusterError(
+            f"Ray at '{address}' cannot be reached: {error}. Check the address, the token (RAY_AUTH_MODE, "
+            "RAY_AUTH_TOKEN_PATH) and that the cluster runs the same Ray and Python versions."
+        ) from error
+
+
+def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
+    storage.mkdir(parents=True, exist_ok=True)
+    token_path = _write_token(storage)
+    log = storage / "cluster.log"
+    port = _free_port()
+    settings = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1", **environment}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
+    command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
+    command += ["--num-cpus", str(os.cpu_count() or 1), "--ray-client-server-port", str(_free_port(from_port=27000))]
+    command += ["--temp-dir", _session_folder(storage)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, **settings, **_token_environment(str(token_path))},
+        )
+    address = _await_address(process, log, port)
+    head = LocalCluster(process.pid, address, str(token_path), str(log), settings)
+    _write(_record(storage), json.dumps(asdict(head), indent=2))
+    return head
+
+
+def _await_address(process: subprocess.Popen[bytes], log: Path, port: int) -> str:
+    """Wait until the head listens. Ray gives its control port the node's own address, whatever was asked."""
+    started = time.monotonic()
+    marker = f":{port}'"
+    while time.monotonic() - started < START_DEADLINE_S:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if "ray start --address=" in line and marker in line]
+        if lines:
+            return lines[-1].split("--address='", 1)[1].split("'", 1)[0]
+        if process.poll() is not None:
+            raise ClusterError(f"the local Ray head ended with status {process.returncode}; its log is {log}.")
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise ClusterError(f"the local Ray head did not start within {START_DEADLINE_S:.0f} s; its log is {log}.")
+
+
+def _write_token(storage: Path) -> Path:
+    path = storage / "cluster.token"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    return path.resolve()
+
+
+def _token_environment(path: str) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": path}
+
+
+def _token_known() -> bool:
+    return bool(
+        os.environ.get("RAY_AUTH_TOKEN")
+        or os.environ.get("RAY_AUTH_TOKEN_PATH")
+        or (Path.home() / ".ray" / "auth_token").exists()
+    )
+
+
+def _session_folder(storage: Path) -> str:
+    # Ray keeps Unix sockets here, whose path may have 107 characters at most: a deep project folder would not do.
+    digest = blake2b(str(storage.resolve()).encode(), digest_size=5).hexdigest()
+    return str(Path(tempfile.gettempdir()) / f"rayline-{digest}")
+
+
+def _record(storage: Path) -> Path:
+    return storage / "cluster.json"
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _free_port(from_port: int = 20000) -> int:
+    """Return a free port outside the range that Ray gives to its workers (10002 to 19999)."""
+    offset = secrets.randbelow(2000)
+    for port in range(from_port + offset, from_port + offset + 500):
+        with socket.socket() as candidate:
+            try:
+                candidate.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise ClusterError(f"no free port between {from_port + offset} and {from_port + offset + 500}.")
+
+
+def _is_head(pid: int) -> bool:
+    """Tell whether the process is still ours: a process id alone may have been given to another program."""
+    try:
+        command = subprocess.run(
+            ["ps", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return False
+    state, _, arguments = command.stdout.strip().partition(" ")
+    return bool(state) and not state.startswith("Z") and "start --head" in arguments
+
+
+def _group_alive(pid: int) -> bool:
+    listing: Any = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=False).stdout
+    members = (line.split() for line in listing.splitlines())
+    return any(group == str(pid) and not state.startswith("Z") for group, state, *_ in members)

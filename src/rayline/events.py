@@ -1,0 +1,58 @@
+"""What a flow tells while it works. The command line draws these; a driver script may collect them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A step has begun."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A step has ended: after ``seconds``, or at once because its result was ``cached``."""
+
+    step: str
+    seconds: float
+    cached: bool
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch of the running training has ended."""
+
+    number: int
+    of: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial of the running Study has ended."""
+
+    number: int
+    of: int
+    status: str
+    params: Mapping[str, object]
+    score: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the user should know, and that stops nothing."""
+
+    text: str
+
+
+Event = Started | Finished | Epoch | TrialEnded | Notice
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Hear an event and do nothing."""

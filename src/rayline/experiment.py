@@ -1,0 +1,206 @@
+"""What of a Run or a Study goes to the tracking store: parameters, metrics, data, provenance, plots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayline.config import Config, ModelConfig, parse, plain, with_values
+
+if TYPE_CHECKING:
+    from rayline.evaluation.metrics import Evaluation
+    from rayline.features.pipeline import Prepared
+    from rayline.registry.bundle import Bundle
+    from rayline.registry.store import Store
+    from rayline.training.trainer import TrainResult
+    from rayline.tuning.study import StudyResult, Trial
+
+FLUSH_SECONDS = 2.0
+EXAMPLE_ROWS = 5
+
+
+@dataclass
+class RunLog:
+    """One open MLflow run. Epoch metrics are written in batches, so that logging never paces training."""
+
+    store: Store
+    run_id: str
+    _waiting: list[tuple[str, float, int]] = field(default_factory=list)
+    _flushed: float = field(default_factory=time.monotonic)
+
+    def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of an epoch."""
+        self._waiting += [(name, value, number) for name, value in metrics.items()]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            self.store.log_metrics(self.run_id, self._waiting)
+        self._waiting, self._flushed = [], time.monotonic()
+
+    def trained(self, result: TrainResult) -> None:
+        """Keep how a training ended, and its loss curve."""
+        from rayline.evaluation.plots import loss_curve
+
+        self._waiting += [(f"best_{name}", value, result.best_epoch) for name, value in result.metrics.items()]
+        self.flush()
+        self.store.set_tags(self.run_id, {"rayline.stopped": result.stopped})
+        history = [dict(report.metrics) for report in result.history]
+        self.store.log_figure(self.run_id, loss_curve(history), "plots/loss_curve.png")
+
+
+@dataclass
+class StudyLog:
+    """One open MLflow parent run, with a nested run for each trial."""
+
+    store: Store
+    run_id: str
+    config: Config
+    prepared: Prepared
+    _runs: dict[int, str] = field(default_factory=dict)
+
+    def trial(self, trial: Trial) -> None:
+        """Keep a trial that has ended as a nested run."""
+        config = with_values(self.config, trial.params)
+        name = f"{self.config.name}-trial-{trial.number}"
+        tags = {
+            **_tags(config, self.prepared),
+            "rayline.trial": str(trial.number),
+            "rayline.trial_status": trial.status,
+        }
+        run_id = self.store.start_run(_experiment(config), name, tags, self.run_id)
+        self._runs[trial.number] = run_id
+        self.store.log_params(run_id, _params(config))
+        points = [(key, value, report.epoch) for report in trial.history for key, value in report.metrics.items()]
+        self.store.log_metrics(run_id, points)
+        if trial.history:
+            from rayline.evaluation.plots import loss_curve
+
+            history = [dict(report.metrics) for report in trial.history]
+            self.store.log_figure(run_id, loss_curve(history), "plots/loss_curve.png")
+        self.store.finish_run(run_id, "FAILED" if trial.status == "failed" else "FINISHED")
+
+    def finished(self, result: StudyResult) -> None:
+        """Keep which trial won."""
+        best = result.best
+        self.store.log_metrics(self.run_id, [(f"best_{key}", value, 0) for key, value in best.metrics.items()])
+        self.store.set_tags(
+            self.run_id,
+            {"rayline.best_trial": str(best.number), "rayline.best_run": self._runs[best.number]},
+        )
+        self.store.log_dataset(self._runs[best.number], self.prepared.facts, self.prepared.features.schema, "training")
+
+    def run_of(self, number: int) -> str:
+        """Return the MLflow run of a trial."""
+        return self._runs[number]
+
+
+@contextmanager
+def open_run(store: Store, config: Config, prepared: Prepared) -> Iterator[RunLog]:
+    """Open the MLflow run of one training; it ends FINISHED, or FAILED where the training raised."""
+    name = f"{config.name}-train"
+    run_id = store.start_run(_experiment(config), name, _tags(config, prepared), None)
+    run = RunLog(store, run_id)
+    with _ended(store, run_id):
+        store.log_params(run_id, _params(config))
+        store.log_dataset(run_id, prepared.facts, prepared.features.schema, "training")
+        store.log_text(run_id, _yaml(config), "config.yaml")
+        yield run
+
+
+@contextmanager
+def open_study(store: Store, config: Config, prepared: Prepared) -> Iterator[StudyLog]:
+    """Open the MLflow parent run of a Study; it ends FINISHED, or FAILED where the Study raised."""
+    assert config.tune is not None
+    tags = {**_tags(config, prepared), "rayline.kind": "study"}
+    run_id = store.start_run(_experiment(config), f"{config.name}-study", tags, None)
+    with _ended(store, run_id):
+        store.log_params(run_id, {f"tune.{key}": str(value) for key, value in plain(config.tune).items()})
+        store.log_dataset(run_id, prepared.facts, prepared.features.schema, "training")
+        store.log_text(run_id, _yaml(config), "config.yaml")
+        yield StudyLog(store, run_id, config, prepared)
+
+
+def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], out: Path) -> Bundle:
+    """Write the Bundle of a finished training; ``trained`` is the result of the train or tune step."""
+    from rayline.registry.bundle import write_bundle
+
+    test = prepared.test_table()
+    columns = list(prepared.features.input_columns)
+    lineage = {
+        "source": prepared.facts.source,
+        "data_digest": prepared.facts.digest,
+        "rows": prepared.facts.rows,
+        "run_id": trained["run_id"],
+        "study_run_id": trained.get("study_run_id"),
+        "params": trained.get("params", {}),
+        **_provenance(),
+    }
+    return write_bundle(
+        out,
+        name=config.name,
+        features=prepared.features,
+        model=_model(config, trained["model"]),
+        checkpoint=Path(trained["checkpoint"]),
+        lineage=lineage,
+        reference=prepared.reference(),
+        example=test.select(columns).slice(0, EXAMPLE_ROWS).to_pylist(),
+    )
+
+
+def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bundle) -> None:
+    """Keep the test metrics and their plots with the Run that trained the model."""
+    from rayline.evaluation.plots import evaluation_plot
+
+    store.log_metrics(run_id, [(f"test_{name}", value, 0) for name, value in evaluation.metrics.items()])
+    store.log_figure(run_id, evaluation_plot(evaluation), f"plots/{_plot_name(bundle.task)}.png")
+
+
+def _plot_name(task: str) -> str:
+    return "predicted_against_true" if task == "regression" else "confusion_matrix"
+
+
+@contextmanager
+def _ended(store: Store, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.finish_run(run_id, "FAILED")
+        raise
+    store.finish_run(run_id, "FINISHED")
+
+
+def _model(config: Config, model: Mapping[str, Any]) -> ModelConfig:
+    return parse({**plain(config), "model": dict(model)}).model
+
+
+def _experiment(config: Config) -> str:
+    return config.registry.experiment or config.name
+
+
+def _tags(config: Config, prepared: Prepared) -> dict[str, str]:
+    tags = {"rayline.project": config.name, "rayline.features": prepared.features.fingerprint}
+    return {**tags, **{f"rayline.{key}": str(value) for key, value in _provenance().items() if value is not None}}
+
+
+def _provenance() -> dict[str, Any]:
+    from rayline.registry.provenance import code_commit, environment
+
+    return {"code_commit": code_commit(Path.cwd()), **environment()}
+
+
+def _params(config: Config) -> dict[str, str]:
+    sections = {"model": plain(config.model), "train": plain(config.train), "split": plain(config.data.split)}
+    return {f"{name}.{key}": str(value) for name, section in sections.items() for key, value in section.items()}
+
+
+def _yaml(config: Config) -> str:
+    import yaml
+
+    return yaml.safe_dump(plain(config), sort_keys=False)

@@ -1,0 +1,233 @@
+"""From a table to live traffic: the whole loop as one readable function.
+
+Each step is skipped where the ledger already holds its result, so the same command again means resume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rayline import experiment, release
+from rayline.config import Config, plain, with_values
+from rayline.events import Epoch, Listener, TrialEnded, silent
+from rayline.ledger import Record
+from rayline.project import Project, Result
+
+if TYPE_CHECKING:
+    from rayline.features.pipeline import Prepared
+    from rayline.training.trainer import TrainData, TrainSpec
+    from rayline.tuning.study import Trial
+
+Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How far a flow came: the finished steps in order, and what the release ended in (None before it)."""
+
+    steps: tuple[Record, ...]
+    released: release.Released | None
+
+    def result(self, step: str) -> Result:
+        """Return the result of a finished step. Raises ``KeyError`` where the flow stopped before it."""
+        return {record.step: record.result for record in self.steps}[step]
+
+
+def run(config: Config, *, until: Stop = "release", fresh: bool = False, listener: Listener = silent) -> Outcome:
+    """Take a table to live traffic.
+
+    Args:
+        config: what to do, from ``rayline.config.load``.
+        until: the last step to take.
+        fresh: run every step again.
+        listener: hears each step, epoch and trial.
+
+    Raises:
+        RaylineError: any of them; finished steps are kept, and the same call resumes after them.
+    """
+    project = Project(config, fresh, listener)
+    with project.ledger.held(config.name):
+        data = features(project)
+        if until == "features":
+            return Outcome((data,), None)
+        trained = tune(project, data) if config.tune is not None and until != "train" else train(project, data)
+        if until in ("train", "tune"):
+            return Outcome((data, trained), None)
+        scored = evaluate(project, data, trained)
+        if until == "evaluate":
+            return Outcome((data, trained, scored), None)
+        version = register(project, trained, scored)
+        steps = (data, trained, scored, version)
+        if until == "register":
+            return Outcome(steps, None)
+        return Outcome(steps, release.release(project, version.result["version"]))
+
+
+def features(project: Project) -> Record:
+    """Check the table against its schema, divide it, fit the features on the training part and apply them."""
+
+    def do() -> Result:
+        from rayline.features.pipeline import prepare
+
+        project.open_store_early()
+        project.connect()
+        prepared = prepare(project.config, project.storage / "features")
+        facts = prepared.facts
+        return {
+            "path": str(prepared.path),
+            "rows": facts.rows,
+            "columns": len(prepared.features.input_columns),
+            "width": prepared.features.width,
+            "digest": facts.digest,
+        }
+
+    return project.step("features", do=do, summary=_features_line)
+
+
+def train(project: Project, data: Record) -> Record:
+    """Train one configuration: one MLflow run."""
+    config = project.config
+
+    def do() -> Result:
+        from rayline.training.trainer import train as train_once
+
+        project.open_store_early()
+        prepared, spec, arrays = _training_input(project, config, data)
+        if config.train.num_workers > 1:
+            project.connect()
+        with experiment.open_run(project.store, config, prepared) as run:
+
+            def on_epoch(report: Any) -> None:
+                run.epoch(report.epoch, report.metrics)
+                project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
+
+            result = train_once(spec, arrays, project.storage / "runs" / run.run_id, on_epoch)
+            run.trained(result)
+        return {
+            "run_id": run.run_id,
+            "checkpoint": str(result.checkpoint),
+            "model": plain(config.model),
+            "metrics": result.metrics,
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.history),
+        }
+
+    return project.step("train", do=do, summary=_train_line)
+
+
+def tune(project: Project, data: Record) -> Record:
+    """Search for a better configuration: one MLflow parent run, each trial nested below it."""
+    config = project.config
+    assert config.tune is not None
+
+    def do() -> Result:
+        from rayline.tuning.study import tune as search
+
+        project.open_store_early()
+        prepared, spec, arrays = _training_input(project, config, data)
+        project.connect()
+        with experiment.open_study(project.store, config, prepared) as study:
+
+            def on_trial(trial: Trial) -> None:
+                study.trial(trial)
+                project.listener(_trial_event(config, trial))
+
+            found = search(config, arrays, spec, project.storage / "studies" / study.run_id, on_trial)
+            best = found.best
+            study.finished(found)
+        assert best.checkpoint is not None
+        return {
+            "run_id": study.run_of(best.number),
+            "study_run_id": study.run_id,
+            "checkpoint": str(best.checkpoint),
+            "model": plain(with_values(config, best.params).model),
+            "metrics": best.metrics,
+            "params": best.params,
+            "trials": len(found.trials),
+            "best": best.number,
+        }
+
+    return project.step("tune", do=do, summary=_tune_line)
+
+
+def evaluate(project: Project, data: Record, trained: Record) -> Record:
+    """Make the Bundle and measure it, as it will be served, on the test part."""
+    config = project.config
+
+    def do() -> Result:
+        from rayline.evaluation.metrics import evaluate as measure
+        from rayline.features.pipeline import Prepared
+
+        project.open_store_early()
+        prepared = Prepared.load(Path(data.result["path"]))
+        bundle = experiment.bundle_of(config, prepared, trained.result, project.storage / "bundles" / trained.key)
+        evaluation = measure(bundle.predictor(), prepared.test_table())
+        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, bundle)
+        return {"bundle": str(bundle.path), "metrics": evaluation.metrics, "rows": evaluation.rows}
+
+    return project.step("evaluate", do=do, summary=_evaluate_line)
+
+
+def register(project: Project, trained: Record, scored: Record) -> Record:
+    """Give the Bundle a version number; it becomes the challenger."""
+
+    def do() -> Result:
+        from rayline.registry.bundle import Bundle
+
+        bundle = Bundle.load(Path(scored.result["bundle"]))
+        version = project.store.register(bundle, trained.result["run_id"])
+        project.store.set_alias(project.config.name, "challenger", version.number)
+        return {"version": version.number, "uri": version.uri}
+
+    name = project.config.name
+    return project.step("register", do=do, summary=lambda result: f"{name} version {result['version']}")
+
+
+def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
+    from rayline.features.pipeline import Prepared
+    from rayline.training.trainer import TrainData, TrainSpec
+
+    prepared = Prepared.load(Path(data.result["path"]))
+    fitted = prepared.features
+    spec = TrainSpec(
+        model=config.model,
+        train=config.train,
+        task=fitted.task,
+        classes=fitted.classes,
+        inputs=fitted.width,
+        target_mean=fitted.target_mean,
+        target_std=fitted.target_std,
+    )
+    return prepared, spec, TrainData(train=prepared.train(), valid=prepared.valid())
+
+
+def _trial_event(config: Config, trial: Trial) -> TrialEnded:
+    assert config.tune is not None
+    metric = f"valid_{config.train.metric}"
+    value = trial.metrics.get(metric)
+    score = f"{metric} {value:.4f}" if value is not None else "no result"
+    return TrialEnded(trial.number, config.tune.trials, trial.status, trial.params, score)
+
+
+def _features_line(result: Result) -> str:
+    rows = result["rows"]
+    parts = ", ".join(f"{rows[part]:,} {part}" for part in ("train", "valid", "test"))
+    return f"{sum(rows.values()):,} rows ({parts}); {result['columns']} columns become {result['width']} features"
+
+
+def _train_line(result: Result) -> str:
+    return f"{_scores(result['metrics'])} at epoch {result['best_epoch']} of {result['epochs']}"
+
+
+def _tune_line(result: Result) -> str:
+    return f"best of {result['trials']} trials is {result['best']}: {_scores(result['metrics'])}"
+
+
+def _evaluate_line(result: Result) -> str:
+    return f"{_scores(result['metrics'])} on {result['rows']:,} test rows"
+
+
+def _scores(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if not name.startswith("train_"))

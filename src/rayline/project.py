@@ -1,0 +1,120 @@
+"""One configuration, opened: its storage, its ledger, its MLflow store and its place on Ray."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayline import cluster
+from rayline.config import Config, plain
+from rayline.events import Finished, Listener, Started, silent
+from rayline.ledger import Ledger, Record, key_of
+
+if TYPE_CHECKING:
+    from rayline.registry.store import Store
+
+Result = dict[str, Any]
+
+
+@dataclass
+class Project:
+    """What every step of a flow works with.
+
+    Attributes:
+        config: the configuration, with absolute paths.
+        fresh: run every step again, whatever the ledger holds.
+        listener: hears what happens.
+    """
+
+    config: Config
+    fresh: bool = False
+    listener: Listener = silent
+    _opening: Future[Store] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def storage(self) -> Path:
+        """The state folder."""
+        return Path(self.config.storage)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The finished steps of this project."""
+        return Ledger(self.storage / "ledger" / self.config.name)
+
+    @property
+    def store(self) -> Store:
+        """The MLflow store; the first use waits until it is open."""
+        self.open_store_early()
+        assert self._opening is not None
+        return self._opening.result()
+
+    def open_store_early(self) -> None:
+        """Begin to open the MLflow store in the background: its import and first migration take seconds."""
+        if self._opening is None:
+            opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open-store")
+            self._opening = opener.submit(open_store, self.config)
+            opener.shutdown(wait=False)
+
+    def connect(self) -> None:
+        """Connect to Ray, starting a local cluster where none was named. Raises ``ClusterError``."""
+        from rayline.serving.ingress import ingress_environment
+
+        service = self.config.service
+        here = str(Path(self.config.storage).parent)
+        if here not in sys.path:  # a user's own model builder lies beside the configuration
+            sys.path.insert(0, here)
+        cluster.connect(
+            self.storage,
+            environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
+        )
+
+    @cached_property
+    def because(self) -> dict[str, tuple[Any, ...]]:
+        """What decides the result of each step, in order: a step's key in the ledger is the digest of it."""
+        from rayline.features.pipeline import input_digest
+
+        config = self.config
+        data = (input_digest(config), plain(config.data), plain(config.features))
+        fit = (key_of("features", *data), plain(config.model), plain(config.train))
+        search = (*fit, plain(config.tune)) if config.tune is not None else ()
+        fitted = key_of("tune", *search) if search else key_of("train", *fit)
+        score = (fitted, plain(config.evaluate))
+        name = (key_of("evaluate", *score), config.name)
+        return {"features": data, "train": fit, "tune": search, "evaluate": score, "register": name}
+
+    def find(self, step: str) -> Record | None:
+        """Return the finished step where it need not run again."""
+        return None if self.fresh else self.ledger.find(step, key_of(step, *self.because[step]))
+
+    def step(self, step: str, *, do: Callable[[], Result], summary: Callable[[Result], str]) -> Record:
+        """Return the finished step, running it only where the ledger does not hold it.
+
+        Args:
+            step: its name, one of ``because``.
+            do: runs it and gives its result as JSON-ready values.
+            summary: one line about a result, for people.
+        """
+        known = self.find(step)
+        if known is not None:
+            self.listener(Finished(step, known.seconds, True, summary(known.result)))
+            return known
+        self.listener(Started(step))
+        began = time.perf_counter()
+        result = do()
+        record = Record(step, key_of(step, *self.because[step]), round(time.perf_counter() - began, 3), result)
+        self.ledger.write(record)
+        self.listener(Finished(step, record.seconds, False, summary(result)))
+        return record
+
+
+def open_store(config: Config) -> Store:
+    """Open the MLflow store of a configuration: its server, or SQLite under ``storage``. Raises ``TrackingError``."""
+    from rayline.registry.mlflow_store import MlflowStore
+
+    return MlflowStore.open(config.registry.tracking_uri, config.storage)
