@@ -299,10 +299,9 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def _refuse_unknown_keys(raw: object, kind: Any, place: str) -> None:
     """Walk the mapping beside its type, so that an unknown key can be told with the nearest valid one."""
+    kinds = _alternatives(kind)
     if isinstance(raw, Mapping):
-        struct = next(
-            (each for each in _alternatives(kind) if isinstance(each, type) and issubclass(each, Struct)), None
-        )
+        struct = next((each for each in kinds if isinstance(each, type) and issubclass(each, Struct)), None)
         if struct is not None:
             fields = get_type_hints(struct, include_extras=True)
             for key, value in raw.items():
@@ -315,7 +314,7 @@ def _refuse_unknown_keys(raw: object, kind: Any, place: str) -> None:
             for key, value in raw.items():
                 _refuse_unknown_keys(value, get_args(mapping)[1], f"{place}{key}.")
     elif isinstance(raw, list):
-        sequence = next((each for each in _alternatives(kind) if get_origin(each) is tuple), None)
+        sequence = next((each for each in kinds if get_origin(each) is tuple), None)
         if sequence is not None:
             for index, value in enumerate(raw):
                 _refuse_unknown_keys(value, get_args(sequence)[0], f"{place.rstrip('.')}[{index}].")

@@ -50,7 +50,25 @@ class Notice:
     text: str
 
 
-Event = Started | Finished | Epoch | TrialEnded | Notice
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A new part of a longer show begins."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutMoved:
+    """A rollout changed: its phase in Argo Rollouts' words, the canary's share in percent, and why."""
+
+    phase: str
+    stable: int
+    canary: int
+    weight: int
+    message: str
+
+
+Event = Started | Finished | Epoch | TrialEnded | Notice | Chapter | RolloutMoved
 Listener = Callable[[Event], None]
 
 

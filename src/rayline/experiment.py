@@ -131,8 +131,6 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
     """Write the Bundle of a finished training; ``trained`` is the result of the train or tune step."""
     from rayline.registry.bundle import write_bundle
 
-    test = prepared.test_table()
-    columns = list(prepared.features.input_columns)
     lineage = {
         "source": prepared.facts.source,
         "data_digest": prepared.facts.digest,
@@ -150,7 +148,7 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
         checkpoint=Path(trained["checkpoint"]),
         lineage=lineage,
         reference=prepared.reference(),
-        example=test.select(columns).slice(0, EXAMPLE_ROWS).to_pylist(),
+        example=prepared.example(EXAMPLE_ROWS),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rayline import experiment, release
 from rayline.config import Config, plain, with_values
-from rayline.events import Epoch, Listener, TrialEnded, silent
+from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
 from rayline.ledger import Record
 from rayline.project import Project, Result
 
@@ -73,8 +73,10 @@ def features(project: Project) -> Record:
 
         project.open_store_early()
         project.connect()
-        prepared = prepare(project.config, project.storage / "features")
+        prepared = prepare(project.config, project.storage / "features" / project.key("features"))
         facts = prepared.facts
+        for warning in facts.warnings:
+            project.listener(Notice(warning))
         return {
             "path": str(prepared.path),
             "rows": facts.rows,

@@ -88,9 +88,13 @@ class Project:
         name = (key_of("evaluate", *score), config.name)
         return {"features": data, "train": fit, "tune": search, "evaluate": score, "register": name}
 
+    def key(self, step: str) -> str:
+        """Return the step's key in the ledger."""
+        return key_of(step, *self.because[step])
+
     def find(self, step: str) -> Record | None:
         """Return the finished step where it need not run again."""
-        return None if self.fresh else self.ledger.find(step, key_of(step, *self.because[step]))
+        return None if self.fresh else self.ledger.find(step, self.key(step))
 
     def step(self, step: str, *, do: Callable[[], Result], summary: Callable[[Result], str]) -> Record:
         """Return the finished step, running it only where the ledger does not hold it.
@@ -107,7 +111,7 @@ class Project:
         self.listener(Started(step))
         began = time.perf_counter()
         result = do()
-        record = Record(step, key_of(step, *self.because[step]), round(time.perf_counter() - began, 3), result)
+        record = Record(step, self.key(step), round(time.perf_counter() - began, 3), result)
         self.ledger.write(record)
         self.listener(Finished(step, record.seconds, False, summary(result)))
         return record

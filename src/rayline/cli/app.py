@@ -22,12 +22,12 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_format="plaintext",
 )
-for verb in project_verbs.VERBS:
-    app.command(verb)
-app.command(service_verbs.deploy)
+_BEFORE = (*project_verbs.VERBS, service_verbs.deploy)
+for _place, _verb in enumerate(_BEFORE):
+    app.command(_verb, sort_key=_place)
 app.command(rollout_verbs.rollout)
-for verb in service_verbs.VERBS:
-    app.command(verb)
+for _place, _verb in enumerate(service_verbs.VERBS, start=len(_BEFORE) + 1):
+    app.command(_verb, sort_key=_place)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

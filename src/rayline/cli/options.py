@@ -26,18 +26,23 @@ ProjectFile = Annotated[
 ]
 
 
+def project_file(file: Path | None) -> Path:
+    """Return the project's file: the named one, RAYLINE_CONFIG, or ``rayline.yaml`` here. Raises ``NotFoundError``."""
+    path = file or Path(os.environ.get("RAYLINE_CONFIG", "rayline.yaml"))
+    if not path.is_file():
+        raise NotFoundError(
+            f"which project? There is no '{path}' here: go to the project's folder, or name its file with --config."
+        )
+    return path
+
+
 def named_project(name: str, file: Path | None) -> Config:
     """Return the configuration that a service's name belongs to.
 
     Raises:
         NotFoundError: there is no configuration file, or it describes another service.
     """
-    path = file or Path(os.environ.get("RAYLINE_CONFIG", "rayline.yaml"))
-    if not path.is_file():
-        raise NotFoundError(
-            f"which project does '{name}' belong to? There is no '{path}' here: go to the project's folder, "
-            "or name its file with --config."
-        )
+    path = project_file(file)
     loaded = config.load(path)
     if loaded.name != name:
         raise NotFoundError(f"unknown service '{name}': '{path}' describes one. {suggestion(name, [loaded.name])}")

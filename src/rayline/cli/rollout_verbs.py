@@ -11,10 +11,13 @@ from cyclopts import Parameter
 from rayline.cli import show
 from rayline.cli.options import Json, ProjectFile, Service, named_project
 
-rollout = cyclopts.App(name="rollout", help="Move traffic from the stable version to a canary, step by step.")
+PLACE = 9  # after deploy in the list of verbs
+rollout = cyclopts.App(
+    name="rollout", help="Move traffic from the stable version to a canary, step by step.", sort_key=PLACE
+)
 
 
-@rollout.command
+@rollout.command(sort_key=0)
 def start(
     name: Service,
     /,
@@ -37,7 +40,7 @@ def start(
     return _watched(project) if wait else show.rollout(state)
 
 
-@rollout.command
+@rollout.command(sort_key=1)
 def status(
     name: Service,
     /,
@@ -59,7 +62,7 @@ def status(
     return show.rollout(state, as_json=json)
 
 
-@rollout.command
+@rollout.command(sort_key=2)
 def promote(
     name: Service,
     /,
@@ -71,19 +74,19 @@ def promote(
     return _ask("promote", name, config, full=full)
 
 
-@rollout.command
+@rollout.command(sort_key=3)
 def pause(name: Service, /, *, config: ProjectFile = None) -> int:
     """Hold the rollout where it is."""
     return _ask("pause", name, config)
 
 
-@rollout.command
+@rollout.command(sort_key=4)
 def resume(name: Service, /, *, config: ProjectFile = None) -> int:
     """Go on with a rollout that was paused by hand."""
     return _ask("resume", name, config)
 
 
-@rollout.command
+@rollout.command(sort_key=5)
 def abort(
     name: Service,
     /,
@@ -95,7 +98,7 @@ def abort(
     return _ask("abort", name, config, reason=reason)
 
 
-@rollout.command
+@rollout.command(sort_key=6)
 def undo(name: Service, /, *, config: ProjectFile = None) -> int:
     """Return all traffic to the version that was stable before the last rollout."""
     return _ask("undo", name, config)

@@ -77,7 +77,7 @@ def demo(
 ) -> int:
     """Run the main job on real data: train, deploy, tune, roll out, and take a bad version back."""
     from rayline.cli.demo_screen import demo_screen
-    from rayline.demo import run_demo
+    from rayline.demo.story import run_demo
 
     with demo_screen() as screen:
         return screen.closing(run_demo(out, port=port, keep=keep, listener=screen))

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from rayline.events import Epoch, Event, Finished, Listener, Notice, Started, TrialEnded
+from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMoved, Started, TrialEnded
 
 if TYPE_CHECKING:
     from rayline.config import Config
@@ -41,6 +41,11 @@ GOOD_PHASES = ("Healthy", "Progressing")
 def line(text: str) -> None:
     """Print one plain line."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def compact(value: Any) -> str:
+    """Return JSON on one line."""
+    return jsonlib.dumps(value, separators=(",", ":"))
 
 
 @contextmanager
@@ -76,6 +81,9 @@ class FlowScreen:
                     f"    [dim]trial {number + 1} of {of}[/]  {score}  [dim]{escape(setting)}  {state}[/]",
                     soft_wrap=True,
                 )
+            case RolloutMoved(phase, _, canary, weight, message):
+                self._status.update(f"[cyan]release[/]  {phase}: version {canary} at {weight} %")
+                console.print(f"    [dim]v{canary} {weight:>3} %[/]  {escape(message)}", soft_wrap=True)
             case Notice(text):
                 console.print(f"    {escape(text)}", soft_wrap=True)
 

@@ -1,0 +1,193 @@
+"""The demo's story: a baseline goes live, a better version takes over, a bad one is taken back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayline import cluster, config, flow, release
+from rayline.config import Config, DataConfig
+from rayline.demo.clients import Answered, Clients
+from rayline.errors import CheckFailed, ServiceError
+from rayline.events import Chapter, Event, Listener, Notice, RolloutMoved
+from rayline.scaffold import scaffold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "breast-cancer"
+SOURCE = "sklearn:breast_cancer"
+TARGET = "target"
+SCRAMBLED = "scrambled.csv"
+WARM_UP_REQUESTS = 150
+
+ANALYSIS = {
+    "interval": 1.0,
+    "count": 3,
+    "inconclusive_limit": 60,
+    "metrics": [
+        {"measure": "error_rate", "max": 0.01, "minimum_samples": 20},
+        {"measure": "latency", "quantile": 0.95, "max_increase": 0.25, "minimum_samples": 20},
+        {"measure": "prediction_shift", "max": 0.5, "minimum_samples": 20},
+        {"measure": "accuracy", "max_decrease": 0.05, "minimum_samples": 20},
+    ],
+}
+STEPS = [{"set_weight": 10}, {"analysis": True}, {"set_weight": 50}, {"analysis": True}, {"set_weight": 100}]
+SEARCH = {
+    "trials": 6,
+    "cpus_per_trial": 0.75,
+    "space": {
+        "train.learning_rate": {"low": 0.001, "high": 0.03, "log": True},
+        "model.hidden": {"choose": [[16], [32], [64, 32]]},
+        "model.dropout": {"low": 0.0, "high": 0.3},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """How the demo ended.
+
+    Attributes:
+        answered: what the clients saw, by phase and version.
+        failures: requests that failed; the demo promises none.
+        promoted: the version that took over.
+        returned: the version that was taken back.
+        reason: why, as the analysis said it.
+        seconds: how long it all took.
+    """
+
+    answered: tuple[Answered, ...]
+    failures: int
+    promoted: int
+    returned: int
+    reason: str
+    seconds: float
+    url: str
+    tracking: str
+    example: dict[str, Any]
+    kept: bool
+
+
+def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Listener) -> DemoReport:
+    """Run the main job once from the start, in the folder ``out``.
+
+    Raises:
+        CheckFailed: a version that should have been promoted was not, or one that should have been caught was not.
+        RaylineError: whatever a step raises.
+    """
+    began = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    listener(Chapter("A table becomes a project"))
+    written = scaffold(SOURCE, target=TARGET, name=NAME, out=out, force=True)
+    kinds = len(written.inferred.schema.columns)
+    classes = " or ".join(written.inferred.schema.classes)
+    listener(Notice(f"{written.rows} rows, {kinds} numeric columns; '{TARGET}' is {classes}: {written.file}"))
+    base = [f"service.port={port}"]
+    with _cluster_of(out, keep):
+        listener(Chapter("A baseline goes live: version 1"))
+        baseline = flow.run(config.load(written.file, [*base, *_BASELINE]), fresh=True, listener=listener)
+        better = config.load(written.file, [*base, *_settings(tune=SEARCH, rollout=_rollout())])
+        rows, truth = _held_out(baseline)
+        url = release.service_url(better)
+        with Clients(url, rows, truth) as clients:
+            _until(lambda: clients.requests > WARM_UP_REQUESTS, "the first requests to be answered")
+            listener(Chapter("A sweep finds a better model: version 2 takes over under measured gates"))
+            promoted = _rolled_out(better, clients, listener)
+            if promoted.phase != "Healthy":
+                raise CheckFailed(f"version {promoted.version} should have taken over, but: {promoted.message}")
+            listener(Chapter("A bad model, trained on scrambled labels: version 3 is caught and taken back"))
+            returned = _rolled_out(_scrambled(written.file, better, out), clients, listener)
+            if returned.phase != "Degraded":
+                raise CheckFailed(f"version {returned.version} should have been taken back, but: {returned.message}")
+            clients.phase = f"back on v{promoted.version}"
+            before = clients.requests
+            _until(lambda: clients.requests > before + WARM_UP_REQUESTS, "requests after the return")
+        return DemoReport(
+            answered=clients.table(),
+            failures=clients.failures,
+            promoted=promoted.version,
+            returned=returned.version,
+            reason=returned.message,
+            seconds=time.perf_counter() - began,
+            url=url,
+            tracking=f"rayline ui --config {written.file}",
+            example=rows[0],
+            kept=keep,
+        )
+
+
+_BASELINE = ["model.hidden=[]", "train.epochs=3", "train.learning_rate=0.003"]
+
+
+def _rolled_out(settings: Config, clients: Clients, listener: Listener) -> release.Released:
+    """Run the flow to its end while the clients go on; their phase follows the canary's share."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, RolloutMoved) and event.weight:
+            clients.phase = f"v{event.canary} at {event.weight} %"
+        listener(event)
+
+    clients.phase = "while training"
+    ended = flow.run(settings, listener=hear).released
+    assert ended is not None
+    return ended
+
+
+def _scrambled(file: Path, better: Config, out: Path) -> Config:
+    """Return a configuration like the better one, trained once on the same rows with shuffled labels."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    from rayline.features.sources import read_table
+
+    table = read_table(DataConfig(source=SOURCE))
+    order = np.random.default_rng(0).permutation(table.num_rows)
+    shuffled = table.set_column(table.column_names.index(TARGET), TARGET, table.column(TARGET).take(pa.array(order)))
+    csv.write_csv(shuffled, out / SCRAMBLED)
+    overrides = [f"data.source={SCRAMBLED}", f"service.port={better.service.port}", "train.epochs=10"]
+    return config.load(file, [*overrides, *_settings(rollout=_rollout())])
+
+
+def _held_out(baseline: flow.Outcome) -> tuple[list[dict[str, Any]], list[Any]]:
+    from rayline.features.pipeline import Prepared
+
+    prepared = Prepared.load(Path(baseline.result("features")["path"]))
+    table = prepared.test_table()
+    return table.select(list(prepared.features.input_columns)).to_pylist(), table.column(TARGET).to_pylist()
+
+
+def _rollout() -> dict[str, Any]:
+    return {"strategy": "canary", "steps": STEPS, "analysis": ANALYSIS}
+
+
+def _settings(**sections: Any) -> list[str]:
+    import json
+
+    return [f"{name}={json.dumps(section)}" for name, section in sections.items()]
+
+
+@contextmanager
+def _cluster_of(out: Path, keep: bool) -> Iterator[None]:
+    """Stop the local cluster at the end, whatever happened, unless it is to be kept."""
+    storage = out / ".rayline"
+    try:
+        yield
+    except BaseException:
+        cluster.stop(storage)
+        raise
+    if not keep:
+        cluster.stop(storage)
+
+
+def _until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServiceError(f"waited {seconds:.0f} s for {what}.")
+        time.sleep(0.05)

@@ -1,0 +1,110 @@
+"""Run one function over every block of a Ray Dataset, in one execution, and get its results in the blocks' order."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rayline.errors import DataError, RaylineError, RowError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Result = TypeVar("Result")
+
+RESULT = "result"
+ROWS_PER_BLOCK = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An error of ours as plain values: it crosses processes without Ray's wrapping."""
+
+    kind: type[RaylineError]
+    message: str
+
+
+def fold(dataset: Any, look: Callable[[pa.Table], Result]) -> Iterator[Result]:
+    """Yield ``look(block)`` for every block of a Dataset, in order.
+
+    Args:
+        dataset: a ``ray.data.Dataset``.
+        look: gets each block as a ``pyarrow.Table``; the function and its results are pickled.
+
+    Raises:
+        RaylineError: what ``look`` raised (a ``RowError`` as ``DataError``: its row counts from the block's start).
+        DataError: the blocks could not be read.
+    """
+    with quiet():
+        mapped = dataset.map_batches(_Look(look), batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+        for block in _read(mapped):
+            for packed in block.column(RESULT):
+                result = pickle.loads(packed.as_buffer())
+                if isinstance(result, _Refusal):
+                    raise result.kind(result.message)
+                yield result
+
+
+def in_blocks(table: pa.Table, rows: int = ROWS_PER_BLOCK) -> Any:
+    """Return a ``ray.data.Dataset`` of an Arrow table, cut into blocks of about ``rows`` rows."""
+    import ray.data
+
+    parts = max(1, round(table.num_rows / rows))
+    edges = [table.num_rows * part // parts for part in range(parts + 1)]
+    with quiet():
+        slices = [table.slice(edges[part], edges[part + 1] - edges[part]) for part in range(parts)]
+        return ray.data.from_arrow(slices)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ray Data's bars and progress lines off the terminal, and blocks in order, for what is made inside."""
+    from ray.data import DataContext
+
+    with warnings.catch_warnings():
+        # Ray sets deprecated options of its own when it makes its first context.
+        warnings.filterwarnings("ignore", message="`use_", category=DeprecationWarning)
+        context = DataContext.get_current()
+    before = context.enable_progress_bars, context.execution_options.preserve_order
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    context.enable_progress_bars, context.execution_options.preserve_order = False, True
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.execution_options.preserve_order = before
+        logger.setLevel(level)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    look: Callable[[pa.Table], Any]
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        try:
+            result: Any = self.look(block)
+        except RowError as error:
+            result = _Refusal(DataError, str(error))
+        except RaylineError as error:
+            result = _Refusal(type(error), str(error))
+        return pa.table({RESULT: pa.array([pickle.dumps(result, protocol=5)], pa.large_binary())})
+
+
+def _read(mapped: Any) -> Iterator[pa.Table]:
+    from ray.exceptions import RayError
+
+    try:
+        yield from mapped.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    except (RayError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"the data cannot be read: {reason}. `rayline validate` tells which values break it."
+        ) from error

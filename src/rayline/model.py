@@ -1,0 +1,72 @@
+"""What a user implements, and the ready-made models.
+
+A builder is a function ``build(inputs, outputs, **options) -> torch.nn.Module``. The module maps float32 (n, inputs) to
+float32 (n, outputs): logits for a classification (one output for two classes), the standardised value for a regression.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rayline.config import ModelConfig, Task
+from rayline.errors import ConfigError, suggestion
+
+if TYPE_CHECKING:
+    from torch import nn
+
+READY_MADE = ("mlp",)
+
+
+def outputs_for(task: Task, classes: Sequence[str]) -> int:
+    """Return how many numbers a network must give for a task: one for each class of several, else one."""
+    return len(classes) if task == "multiclass" else 1
+
+
+def build_module(model: ModelConfig, inputs: int, outputs: int) -> nn.Module:
+    """Build the configured network with fresh weights.
+
+    Raises:
+        ConfigError: the builder cannot be found, refuses its options, or gives no torch module.
+    """
+    from torch import nn
+
+    if model.builder == "mlp":
+        from rayline.mlp import Mlp
+
+        return Mlp(inputs, outputs, model.hidden, model.dropout)
+    builder = _imported(model.builder)
+    try:
+        module = builder(inputs, outputs, **model.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"model.builder '{model.builder}' cannot be called as build(inputs, outputs, **model.options): {error}."
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"model.builder '{model.builder}' must return a torch.nn.Module, not {type(module).__name__}."
+        )
+    return module
+
+
+def _imported(path: str) -> Any:
+    name, colon, attribute = path.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"model.builder '{path}' must be one of the ready-made ({', '.join(READY_MADE)}) or read "
+            f"my_package.my_module:build. {suggestion(path, READY_MADE)}"
+        )
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"model.builder '{path}': module '{name}' cannot be imported ({error}). It must lie beside the "
+            "configuration file or be installed."
+        ) from error
+    if not hasattr(module, attribute):
+        known = [each for each in vars(module) if not each.startswith("_")]
+        raise ConfigError(
+            f"model.builder '{path}': module '{name}' has no '{attribute}'. {suggestion(attribute, known)}"
+        )
+    return getattr(module, attribute)

@@ -1,0 +1,200 @@
+"""The Bundle: all that crosses from training to serving, as a directory that loads without pickle or user code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rayline.config import ModelConfig, Task, plain
+from rayline.errors import BundleError, NotFoundError, SchemaError
+from rayline.features.transform import FittedFeatureSet
+from rayline.model import build_module, outputs_for
+from rayline.registry import manifest as laws
+from rayline.registry.manifest import Manifest
+from rayline.registry.network import MlpNetwork, Network
+from rayline.registry.predictor import Predictor
+
+CHECKPOINT_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checked bundle on disk.
+
+    Attributes:
+        path: its directory.
+        manifest: what it says about itself; every file was found to match it.
+        digest: SHA-256 that names the whole content.
+        features: the fitted FeatureSet, with the schema.
+        reference: statistics of the training part, per column.
+        example: a few raw input rows.
+        lineage: what it was made from.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    features: FittedFeatureSet
+    reference: Mapping[str, Any]
+    example: tuple[Mapping[str, Any], ...]
+    lineage: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model's name in the registry."""
+        return self.manifest.name
+
+    @property
+    def task(self) -> Task:
+        """What the network answers."""
+        return self.manifest.task
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Check a bundle and read its state; the network is read by ``predictor``.
+
+        Raises:
+            NotFoundError: there is no such directory.
+            BundleError: its format is unknown, a file is changed, missing or not allowed, or its parts do not fit.
+        """
+        folder = Path(path)
+        manifest, digest = laws.verified(folder)
+        state = {
+            name: _decoded(laws.checked(folder, manifest, name), folder / name)
+            for name in (laws.FEATURES, laws.REFERENCE, laws.EXAMPLE, laws.LINEAGE)
+        }
+        features = _features(state[laws.FEATURES], folder, manifest)
+        example = state[laws.EXAMPLE]
+        return cls(folder, manifest, digest, features, state[laws.REFERENCE], tuple(example), state[laws.LINEAGE])
+
+    def predictor(self) -> Predictor:
+        """Return what answers rows. Its memory is its own: the directory may go away afterwards.
+
+        Raises:
+            BundleError: the network was changed since ``load``, holds code, or does not fit the features.
+        """
+        content = laws.checked(self.path, self.manifest, self.manifest.network)
+        return Predictor(self.features, self._network(content))
+
+    def _network(self, content: bytes) -> Network:
+        place = f"bundle '{self.path}': {self.manifest.network}"
+        if self.manifest.network == laws.PROGRAM:
+            from rayline.registry.program import load
+
+            return load(content, place)
+        outputs = outputs_for(self.task, self.features.classes)
+        return MlpNetwork.from_safetensors(content, self.features.width, outputs, place)
+
+
+def write_bundle(
+    out: Path,
+    *,
+    name: str,
+    features: FittedFeatureSet,
+    model: ModelConfig,
+    checkpoint: Path,
+    lineage: Mapping[str, Any],
+    reference: Mapping[str, Any],
+    example: Sequence[Mapping[str, Any]],
+) -> Bundle:
+    """Write a bundle in full or not at all; one that stands at ``out`` is replaced.
+
+    Args:
+        out: the directory to write.
+        name: the model's name in the registry.
+        features: fitted on the training part.
+        model: what was trained. The user's module is built once more here, and never by whoever loads the bundle.
+        checkpoint: directory with the weights as ``model.safetensors``.
+        lineage: what it was made from, as JSON-ready values.
+        reference: statistics of the training part, as JSON-ready values.
+        example: a few raw rows with the input columns; they must be answered.
+
+    Returns:
+        The bundle, loaded and tried on its example.
+
+    Raises:
+        NotFoundError: the checkpoint has no weights.
+        BundleError: the parts do not fit, or the module cannot be exported.
+        ConfigError: the module's builder cannot be imported.
+    """
+    weights = checkpoint / CHECKPOINT_WEIGHTS
+    if not weights.is_file():
+        raise NotFoundError(f"checkpoint '{checkpoint}' has no {CHECKPOINT_WEIGHTS}. Train with `rayline run --fresh`.")
+    if out.exists() and not (out / laws.MANIFEST).is_file():
+        raise BundleError(f"'{out}' exists and is no bundle. Remove it, or write the bundle elsewhere.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        folder = Path(temporary) / "bundle"
+        folder.mkdir()
+        _write_json(folder / laws.FEATURES, features.to_json())
+        _write_json(folder / laws.REFERENCE, reference)
+        _write_json(folder / laws.EXAMPLE, example)
+        _write_json(folder / laws.LINEAGE, lineage)
+        _write_network(folder, features, model, weights)
+        laws.written(folder, name=name, task=features.task, features=features.fingerprint, model=plain(model))
+        made = Bundle.load(folder)
+        made.predictor().predict(made.example)
+        if out.exists():
+            os.rename(out, Path(temporary) / "replaced")
+        os.rename(folder, out)
+    return Bundle.load(out)
+
+
+def copy_bundle(bundle: Bundle, out: Path) -> None:
+    """Copy a bundle's files, as they are, into a new directory."""
+    shutil.copytree(bundle.path, out)
+
+
+def _write_network(folder: Path, features: FittedFeatureSet, model: ModelConfig, weights: Path) -> None:
+    if model.builder == "mlp":
+        shutil.copyfile(weights, folder / laws.MLP_WEIGHTS)
+        return
+    from safetensors.torch import load_file
+
+    from rayline.registry.program import export
+
+    outputs = outputs_for(features.task, features.classes)
+    module = build_module(model, features.width, outputs)
+    try:
+        module.load_state_dict(load_file(str(weights)))
+    except RuntimeError as error:
+        raise BundleError(
+            f"checkpoint '{weights}' does not fit the module of '{model.builder}': {error}. The builder was changed"
+            " since the training; train again with `rayline run --fresh`."
+        ) from error
+    export(module, features.width, outputs, folder / laws.PROGRAM)
+
+
+def _features(raw: Any, folder: Path, manifest: Manifest) -> FittedFeatureSet:
+    try:
+        features = FittedFeatureSet.from_json(raw)
+    except SchemaError as error:
+        raise BundleError(f"bundle '{folder}': {laws.FEATURES} cannot be used: {error}") from error
+    if features.fingerprint != manifest.features:
+        raise BundleError(
+            f"bundle '{folder}': {laws.FEATURES} has the fingerprint {features.fingerprint}, and the network was"
+            f" trained on {manifest.features}. Make a new version with `rayline run --fresh`."
+        )
+    if features.task != manifest.task:
+        raise BundleError(
+            f"bundle '{folder}': {laws.FEATURES} is for {features.task}, and {laws.MANIFEST} says {manifest.task}."
+        )
+    return features
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2))
+
+
+def _decoded(content: bytes, path: Path) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"bundle '{path.parent}': {path.name} is not JSON: {error}.") from error

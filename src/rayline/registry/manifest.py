@@ -1,0 +1,162 @@
+"""The manifest of a bundle: which files it holds, and the SHA-256 of each. Nothing is read before it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from rayline.config import Task
+from rayline.errors import BundleError, NotFoundError, shown
+
+FORMAT = "rayline-bundle/1"
+MANIFEST = "manifest.json"
+FEATURES = "features.json"
+REFERENCE = "reference.json"
+EXAMPLE = "input_example.json"
+LINEAGE = "lineage.json"
+MLP_WEIGHTS = "model.safetensors"
+PROGRAM = "model.pt2"
+
+_STATE = frozenset({FEATURES, REFERENCE, EXAMPLE, LINEAGE})
+_NETWORKS = frozenset({MLP_WEIGHTS, PROGRAM})
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_MAKE_ANEW = "Fetch the version again from the registry, or make a new one with `rayline run --fresh`."
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file: its SHA-256 in hexadecimal and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle says about itself.
+
+    Attributes:
+        format: ``rayline-bundle/1``.
+        name: the model's name in the registry.
+        task: what its network answers.
+        features: fingerprint of the fitted FeatureSet in ``features.json``.
+        model: the configuration of the network, as values.
+        files: every other file of the bundle.
+    """
+
+    format: str
+    name: str
+    task: Task
+    features: str
+    model: dict[str, Any]
+    files: dict[str, Entry]
+
+    @property
+    def network(self) -> str:
+        """The name of the file that holds the network."""
+        return next(name for name in self.files if name in _NETWORKS)
+
+
+def written(folder: Path, *, name: str, task: Task, features: str, model: dict[str, Any]) -> Manifest:
+    """Write the manifest of the files in ``folder`` and return it. Raises ``BundleError`` for a name out of pattern."""
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"bundle name {name!r} must be up to 63 lower-case letters, digits, '-' and '_', and start with a letter."
+        )
+    files = {path.name: _entry(path.read_bytes()) for path in sorted(folder.iterdir())}
+    manifest = Manifest(FORMAT, name, task, features, model, files)
+    _check_names(folder, manifest)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2))
+    return manifest
+
+
+def verified(folder: Path) -> tuple[Manifest, str]:
+    """Check a bundle against its manifest: format, the set of files, and every byte of them.
+
+    Returns:
+        The manifest, and the SHA-256 of the manifest itself, which names the whole content.
+
+    Raises:
+        NotFoundError: there is no such folder.
+        BundleError: anything in it is not as the manifest says; the message names the file.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"bundle '{folder}' does not exist.")
+    raw = _regular(folder, MANIFEST, "is missing")
+    manifest = _decoded(folder, raw)
+    _check_names(folder, manifest)
+    _check_folder(folder, manifest)
+    for name in manifest.files:
+        checked(folder, manifest, name)
+    return manifest, hashlib.sha256(raw).hexdigest()
+
+
+def checked(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """Return the bytes of one file, once they are known to be the manifest's. Raises ``BundleError``."""
+    content = _regular(folder, name, "is missing")
+    expected, found = manifest.files[name], _entry(content)
+    if found != expected:
+        raise BundleError(
+            f"bundle '{folder}': {name} was changed: SHA-256 {found.sha256[:12]}… ({found.bytes} bytes), but the"
+            f" manifest says {expected.sha256[:12]}… ({expected.bytes} bytes). {_MAKE_ANEW}"
+        )
+    return content
+
+
+def _entry(content: bytes) -> Entry:
+    return Entry(hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _decoded(folder: Path, raw: bytes) -> Manifest:
+    try:
+        values = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"bundle '{folder}': {MANIFEST} is not JSON: {error}. {_MAKE_ANEW}") from error
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise BundleError(
+            f"bundle '{folder}': {MANIFEST} has the format {shown(found)}, and this Rayline reads '{FORMAT}'."
+            " Use the Rayline that wrote it, or make a new version."
+        )
+    try:
+        return msgspec.convert(values, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"bundle '{folder}': {MANIFEST} is damaged: {error}. {_MAKE_ANEW}") from error
+
+
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    for name in manifest.files:
+        if name not in _STATE | _NETWORKS:
+            raise BundleError(
+                f"bundle '{folder}': {MANIFEST} lists {shown(name)}, which no bundle may hold."
+                f" Allowed: {', '.join(sorted(_STATE | _NETWORKS))}."
+            )
+    absent = _STATE - manifest.files.keys()
+    if absent:
+        raise BundleError(f"bundle '{folder}': {MANIFEST} does not list {min(absent)}. {_MAKE_ANEW}")
+    networks = _NETWORKS & manifest.files.keys()
+    if len(networks) != 1:
+        found = " and ".join(sorted(networks)) or "neither"
+        raise BundleError(
+            f"bundle '{folder}': {MANIFEST} must list one of {MLP_WEIGHTS} and {PROGRAM}, and it lists {found}."
+        )
+
+
+def _check_folder(folder: Path, manifest: Manifest) -> None:
+    for name in sorted(os.listdir(folder)):
+        if name not in manifest.files and name != MANIFEST:
+            raise BundleError(
+                f"bundle '{folder}': {name} is not in the manifest. Remove it, or fetch the version again."
+            )
+
+
+def _regular(folder: Path, name: str, otherwise: str) -> bytes:
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        reason = "is a link or no plain file" if path.is_symlink() or path.exists() else otherwise
+        raise BundleError(f"bundle '{folder}': {name} {reason}. {_MAKE_ANEW}")
+    return path.read_bytes()

@@ -1,0 +1,372 @@
+"""The door to MLflow: runs, models and versions, on an embedded SQLite database or on a server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from rayline.errors import ConfigError, NotFoundError, TrackingError
+from rayline.registry import sqlite
+from rayline.registry.fetching import fetched
+from rayline.registry.mlflow_values import (
+    CONTEXT_TAG,
+    DEFAULTS,
+    PARENT_TAG,
+    dataset_context,
+    files_of,
+    pages,
+    refuse_relative,
+    shown_uri,
+    version_of,
+)
+from rayline.registry.store import DIGEST_TAG, RunRecord, RunStatus, Version, check_alias, flat, selected
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+    from rayline.features.prepared import DataFacts
+    from rayline.features.schema import Schema
+    from rayline.registry.bundle import Bundle
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "artifacts"
+_POINTS_PER_CALL = 1000  # MLflow's limits on one call
+_PARAMS_PER_CALL = 100
+_REACH = "Check that registry.tracking_uri is reachable and writable."
+
+
+@dataclass
+class MlflowStore:
+    """Meets ``Store``. Connects at the first use; a copy sent to another process connects anew.
+
+    Attributes:
+        tracking_uri: absolute; what MLflow's own tools take (``mlflow ui --backend-store-uri``).
+        artifact_root: URI below which new experiments keep their files; None lets the server decide.
+    """
+
+    tracking_uri: str
+    artifact_root: str | None = None
+    _connected: MlflowClient | None = field(default=None, init=False, repr=False, compare=False)
+    _connecting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, value in DEFAULTS.items():
+            os.environ.setdefault(name, value)
+
+    @classmethod
+    def open(cls, tracking_uri: str | None, storage: str | Path) -> MlflowStore:
+        """Return a connected store.
+
+        Args:
+            tracking_uri: MLflow's server or database; None is SQLite in the ``storage`` folder.
+            storage: absolute path or URI of the state folder.
+
+        Raises:
+            ConfigError: the URI depends on the current folder, or SQLite was asked for on an object store.
+            TrackingError: the store cannot be reached or made.
+        """
+        location = str(storage)
+        remote = "://" in location
+        if tracking_uri is None:
+            if remote:
+                raise ConfigError(
+                    f"storage '{location}' cannot hold MLflow's SQLite database. Set registry.tracking_uri to a server."
+                )
+            tracking_uri = f"sqlite:///{Path(location).absolute() / DATABASE}"
+        refuse_relative(tracking_uri)
+        root = f"{location.rstrip('/')}/{ARTIFACTS}" if remote else (Path(location).absolute() / ARTIFACTS).as_uri()
+        store = cls(tracking_uri, None if tracking_uri.startswith("http") else root)
+        with store._door("open"):
+            pass
+        return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MlflowStore, (self.tracking_uri, self.artifact_root)
+
+    def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+        """Open a run."""
+        with self._door(f"start run '{name}'", missing=f"parent run '{parent}'") as client:
+            if parent is not None:
+                client.get_run(parent)
+                tags = {**tags, PARENT_TAG: parent}
+            run = client.create_run(self._experiment(client, experiment), run_name=name, tags=dict(tags))
+            return str(run.info.run_id)
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Keep parameters."""
+        from mlflow.entities import Param
+
+        texts = [Param(key, value) for key, value in flat(params).items()]
+        with self._door("log parameters", missing=f"run '{run_id}'") as client:
+            for start in range(0, len(texts), _PARAMS_PER_CALL):
+                client.log_batch(run_id, params=texts[start : start + _PARAMS_PER_CALL])
+
+    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
+        """Keep (name, value, step) points."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(key, float(value), now, step) for key, value, step in metrics]
+        with self._door("log metrics", missing=f"run '{run_id}'") as client:
+            for start in range(0, len(points), _POINTS_PER_CALL):
+                client.log_batch(run_id, metrics=points[start : start + _POINTS_PER_CALL])
+
+    def log_dataset(self, run_id: str, facts: DataFacts, schema: Schema, context: str) -> None:
+        """Keep which data a run used."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        columns = [{"name": column.name, "type": column.kind, "required": True} for column in schema.columns]
+        dataset = Dataset(
+            name=facts.source.rpartition("/")[2] or facts.source,
+            digest=facts.digest[:36],
+            source_type="rayline",
+            source=json.dumps({"uri": facts.source}),
+            schema=json.dumps({"mlflow_colspec": columns, "target": schema.target, "fingerprint": schema.fingerprint}),
+            profile=json.dumps({"num_rows": sum(facts.rows.values()), **facts.rows}),
+        )
+        with self._door("log a data set", missing=f"run '{run_id}'") as client:
+            client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(CONTEXT_TAG, context)])])
+
+    def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
+        """Keep the files of a folder."""
+        with self._door(f"log files of '{folder}'", missing=f"run '{run_id}'") as client:
+            client.log_artifacts(run_id, str(folder), artifact_path)
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Keep a text."""
+        with self._door(f"log '{path}'", missing=f"run '{run_id}'") as client:
+            client.log_text(run_id, text, path)
+
+    def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
+        """Keep a figure."""
+        with tempfile.TemporaryDirectory() as temporary:
+            image = Path(temporary) / Path(path).name
+            figure.savefig(image)
+            with self._door(f"log '{path}'", missing=f"run '{run_id}'") as client:
+                client.log_artifact(run_id, str(image), str(Path(path).parent) if Path(path).parent.name else None)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        from mlflow.entities import RunTag
+
+        with self._door("set tags", missing=f"run '{run_id}'") as client:
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
+        """Close a run."""
+        with self._door("finish a run", missing=f"run '{run_id}'") as client:
+            client.set_terminated(run_id, status)
+
+    def run(self, run_id: str) -> RunRecord:
+        """Return what a run holds."""
+        with self._door("read a run", missing=f"run '{run_id}'") as client:
+            run = client.get_run(run_id)
+            experiment = client.get_experiment(run.info.experiment_id).name
+            files = tuple(sorted(files_of(client, run_id, None)))
+        own = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+        return RunRecord(
+            run_id=run_id,
+            experiment=experiment,
+            name=run.info.run_name,
+            status=run.info.status,
+            parent=run.data.tags.get(PARENT_TAG),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=own,
+            datasets={dataset_context(each): each.dataset.digest for each in run.inputs.dataset_inputs},
+            files=files,
+        )
+
+    def history(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+        """Return every (step, value) of a metric."""
+        with self._door("read a metric", missing=f"run '{run_id}'") as client:
+            client.get_run(run_id)
+            return tuple(sorted((each.step, each.value) for each in client.get_metric_history(run_id, metric)))
+
+    def children(self, run_id: str) -> tuple[str, ...]:
+        """Return the runs nested below a run."""
+        with self._door("read nested runs", missing=f"run '{run_id}'") as client:
+            experiment = client.get_run(run_id).info.experiment_id
+            found = pages(
+                client.search_runs,
+                experiment_ids=[experiment],
+                filter_string=f"tags.`{PARENT_TAG}` = '{run_id}'",
+                order_by=["attributes.start_time ASC"],
+            )
+            return tuple(run.info.run_id for run in found)
+
+    def register(self, bundle: Bundle, run_id: str) -> Version:
+        """Log a bundle as a model of its run and give it the next version number."""
+        for version in self.versions(bundle.name):
+            if version.digest == bundle.digest and version.run_id == run_id:
+                return version
+        with self._door(f"register '{bundle.name}'", missing=f"run '{run_id}'") as client:
+            from mlflow.exceptions import MlflowException
+
+            from rayline.registry.pyfunc import log
+
+            logged = log(client, bundle, run_id)
+            try:
+                client.create_registered_model(bundle.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            # A database resolves models:/ID in MLflow's global store, which may be another one: the place itself it is.
+            by_id = self.tracking_uri.startswith("http")
+            made = client.create_model_version(
+                bundle.name,
+                source=f"models:/{logged.model_id}" if by_id else logged.artifact_location,
+                run_id=run_id,
+                tags={DIGEST_TAG: bundle.digest},
+                model_id=logged.model_id,
+            )
+            link = json.dumps([{"name": bundle.name, "version": str(made.version)}])
+            client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
+            return version_of(made)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models."""
+        with self._door("list the models") as client:
+            return tuple(sorted(model.name for model in pages(client.search_registered_models)))
+
+    def version(self, name: str, selector: str | None = None) -> Version:
+        """Return the version that ``selector`` means."""
+        versions = self.versions(name)
+        return selected(name, selector, versions, () if versions else self.models())
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return all versions of a model."""
+        with self._door(f"list the versions of '{name}'") as client:
+            found = pages(client.search_model_versions, filter_string=f"name = '{name.replace(chr(39), '')}'")
+            if not found:
+                return ()
+            # The search leaves out the aliases; the model itself has them all.
+            aliases = client.get_registered_model(name).aliases
+        pointing: dict[int, list[str]] = {}
+        for alias, number in aliases.items():
+            pointing.setdefault(int(number), []).append(alias)
+        versions = [version_of(each, pointing.get(int(each.version), ())) for each in found]
+        return tuple(sorted((each for each in versions if DIGEST_TAG in each.tags), key=lambda each: each.number))
+
+    def set_alias(self, name: str, alias: str, number: int) -> None:
+        """Point an alias at a version."""
+        check_alias(alias)
+        self.version(name, str(number))
+        with self._door(f"set alias '{alias}'", missing=f"version {number} of '{name}'") as client:
+            client.set_registered_model_alias(name, alias, str(number))
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Point an alias at no version."""
+        check_alias(alias)
+        self.version(name)
+        with self._door(f"drop alias '{alias}'", missing=f"model '{name}'") as client:
+            client.delete_registered_model_alias(name, alias)
+
+    def tag_version(self, name: str, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        self.version(name, str(number))
+        with self._door("tag a version", missing=f"version {number} of '{name}'") as client:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, str(number), key, value)
+
+    def fetch(self, version: Version, into: Path) -> Path:
+        """Return a directory with the version's bundle."""
+
+        def download(folder: Path) -> Path:
+            from mlflow.artifacts import download_artifacts
+
+            from rayline.registry.pyfunc import DATA
+
+            missing = f"version {version.number} of '{version.name}'"
+            with self._door(f"fetch {missing}", missing=missing) as client:
+                source = client.get_model_version_download_uri(version.name, str(version.number))
+                return Path(
+                    download_artifacts(
+                        artifact_uri=f"{source}/{DATA}", dst_path=str(folder), tracking_uri=self._client_uri
+                    )
+                )
+
+        return fetched(version, into, download)
+
+    @property
+    def _client_uri(self) -> str:
+        if self.tracking_uri.startswith("sqlite:///") and "?" not in self.tracking_uri:
+            return f"{self.tracking_uri}?timeout={sqlite.BUSY_SECONDS}"
+        return self.tracking_uri
+
+    @contextmanager
+    def _door(self, action: str, missing: str = "it") -> Iterator[MlflowClient]:
+        """Yield the client, and turn what MLflow and its database raise into our errors."""
+        try:
+            client = self._client()
+        except Exception as error:  # opening runs a database driver of the user's choice
+            raise TrackingError(f"{self._refusal('open the store', error)} {_REACH}") from error
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield client
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise NotFoundError(f"{missing} does not exist in MLflow at {shown_uri(self.tracking_uri)}.") from error
+            raise TrackingError(self._refusal(action, error)) from error
+        except (SQLAlchemyError, OSError) as error:
+            raise TrackingError(f"{self._refusal(action, error)} {_REACH}") from error
+
+    def _refusal(self, action: str, error: Exception) -> str:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"MLflow at {shown_uri(self.tracking_uri)} could not {action}: {lines[0][:300].rstrip('.')}."
+
+    def _client(self) -> MlflowClient:
+        with self._connecting:
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
+
+    def _connect(self) -> MlflowClient:
+        # These tell at INFO of every migration and check, where all is as it should be.
+        for name in ("mlflow.store.db.utils", "alembic", "mlflow.pyfunc"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            # MLflow warns about its own type hints and its own table mappings.
+            warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
+            warnings.filterwarnings("ignore", message=".*noload.*loader strategy is deprecated")
+            import mlflow.pyfunc  # needed to register a model; here its second is spent with the rest of the opening
+
+            if self.tracking_uri.startswith("sqlite:///"):
+                sqlite.ensured(Path(self.tracking_uri.removeprefix("sqlite:///").partition("?")[0]), self._create)
+            client = mlflow.MlflowClient(tracking_uri=self._client_uri, registry_uri=self._client_uri)
+            client.search_experiments(max_results=1)
+        return client
+
+    def _create(self, path: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        made = SqlAlchemyStore(f"sqlite:///{path}", self.artifact_root)
+        made.engine.dispose()
+
+    def _experiment(self, client: MlflowClient, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            location = None if self.artifact_root is None else f"{self.artifact_root}/{quote(name, safe='')}"
+            try:
+                return str(client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = client.get_experiment_by_name(name)
+        return str(found.experiment_id)

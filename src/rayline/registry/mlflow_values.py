@@ -1,0 +1,82 @@
+"""Between MLflow's values and ours; knows how MLflow names things, and imports nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from rayline.errors import ConfigError
+from rayline.registry.store import Version
+
+PARENT_TAG = "mlflow.parentRunId"
+CONTEXT_TAG = "mlflow.data.context"
+# Where the user has not said otherwise: no usage reports, no progress bars or links among our own output, and an
+# unreachable server is an error after seconds, not minutes.
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+def shown_uri(uri: str) -> str:
+    """Return a tracking URI as it may stand in a message: without user and password."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
+def refuse_relative(uri: str) -> None:
+    """Raise ``ConfigError`` for a tracking URI that means another place in another folder."""
+    parts = urlsplit(uri)
+    if not parts.scheme:
+        raise ConfigError(
+            f"registry.tracking_uri '{uri}' must be a server (http://...) or a database (sqlite:////absolute/path)."
+        )
+    if parts.scheme == "sqlite" and not parts.path.startswith("//"):
+        raise ConfigError(
+            f"registry.tracking_uri '{uri}' depends on the current folder. Write sqlite:/// and an absolute path after"
+            " it, which makes four slashes."
+        )
+
+
+def version_of(made: Any, aliases: Sequence[str] | None = None) -> Version:
+    """Return our value of MLflow's model version; ``aliases`` where the version itself does not carry them."""
+    number = int(made.version)
+    return Version(
+        name=made.name,
+        number=number,
+        run_id=made.run_id,
+        uri=f"models:/{made.name}/{number}",
+        aliases=tuple(sorted(made.aliases if aliases is None else aliases)),
+        tags=dict(made.tags),
+        created=made.creation_timestamp / 1000,
+    )
+
+
+def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
+    """Return all results of one of the client's searches."""
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = search(page_token=token, **query)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def files_of(client: Any, run_id: str, folder: str | None) -> Iterator[str]:
+    """Yield the paths of a run's artifacts, at any depth."""
+    for entry in client.list_artifacts(run_id, folder):
+        if entry.is_dir:
+            yield from files_of(client, run_id, entry.path)
+        else:
+            yield entry.path
+
+
+def dataset_context(used: Any) -> str:
+    """Return what a run used a data set for."""
+    return next((str(tag.value) for tag in used.tags if tag.key == CONTEXT_TAG), "")

@@ -1,0 +1,48 @@
+"""MLflow's database as one SQLite file: made once, whole, and in WAL mode.
+
+Several processes that make MLflow's tables in one file at the same time leave it broken for good, and so does one that
+is killed half-way. The file is therefore made under another name and a lock, and renamed once it is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+BUSY_SECONDS = 60  # how long a writer waits for another
+
+
+def ensured(path: Path, create: Callable[[Path], None]) -> None:
+    """Make the database at ``path`` unless it exists.
+
+    Args:
+        path: absolute path of the file.
+        create: makes all tables in a file that does not exist yet, and lets go of it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(f"{path.name}.lock")):
+        if path.exists():
+            return
+        making = path.with_name(f"{path.name}.making")
+        making.unlink(missing_ok=True)
+        create(making)
+        with closing(sqlite3.connect(making, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        os.rename(making, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock that the kernel drops if this process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,218 @@
+"""The seam to the tracking store and the model registry: what is kept, in plain values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from rayline.errors import NotFoundError, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rayline.features.prepared import DataFacts
+    from rayline.features.schema import Schema
+    from rayline.registry.bundle import Bundle
+
+RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+Alias = Literal["champion", "challenger"]
+ALIASES: tuple[Alias, ...] = ("champion", "challenger")
+DIGEST_TAG = "rayline.digest"
+PARAM_LENGTH = 6000  # MLflow refuses longer values
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered bundle: immutable, but for its aliases and tags.
+
+    Attributes:
+        number: MLflow's version number, from 1.
+        run_id: the run that made it.
+        uri: what MLflow's own tools load it by, ``models:/NAME/NUMBER``.
+        created: Unix time in seconds.
+    """
+
+    name: str
+    number: int
+    run_id: str
+    uri: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    created: float
+
+    @property
+    def digest(self) -> str:
+        """The digest of its bundle."""
+        return self.tags[DIGEST_TAG]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run holds.
+
+    Attributes:
+        parent: the run it is nested below, or None.
+        metrics: the last value of each.
+        datasets: digest by context.
+        files: paths of the artifacts, below the run's root, sorted.
+    """
+
+    run_id: str
+    experiment: str
+    name: str
+    status: RunStatus
+    parent: str | None
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    datasets: Mapping[str, str]
+    files: tuple[str, ...]
+
+
+class Store(Protocol):
+    """Runs and registered versions.
+
+    Every method raises ``TrackingError`` where the store cannot be reached or refuses, and ``NotFoundError`` for a run,
+    model, version or alias that does not exist. All of them may be called from several threads and processes.
+    """
+
+    def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+        """Open a run, nested below ``parent`` where that is given, and return its id. Makes the experiment."""
+        ...
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Keep parameters; nested mappings become dotted names. One that has another value already is refused."""
+        ...
+
+    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
+        """Keep (name, value, step) points, all in one call."""
+        ...
+
+    def log_dataset(self, run_id: str, facts: DataFacts, schema: Schema, context: str) -> None:
+        """Keep which data a run used, and for what (``context``: training, evaluation)."""
+        ...
+
+    def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
+        """Keep the files of a folder below ``artifact_path``."""
+        ...
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Keep a text as the artifact ``path``."""
+        ...
+
+    def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
+        """Keep a figure as the artifact ``path``, whose ending gives its format."""
+        ...
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of a run."""
+        ...
+
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
+        """Close a run. Closing it again sets the new status."""
+        ...
+
+    def run(self, run_id: str) -> RunRecord:
+        """Return what a run holds."""
+        ...
+
+    def history(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+        """Return every (step, value) of a metric, by step; empty where it was never logged."""
+        ...
+
+    def children(self, run_id: str) -> tuple[str, ...]:
+        """Return the ids of the runs nested below a run, oldest first."""
+        ...
+
+    def register(self, bundle: Bundle, run_id: str) -> Version:
+        """Log a bundle as a model of its run and give it the next version number.
+
+        The same bundle from the same run keeps the version that it has: a resumed flow registers once.
+        """
+        ...
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all registered models, sorted."""
+        ...
+
+    def version(self, name: str, selector: str | None = None) -> Version:
+        """Return the version of ``3`` or ``@champion``; None means the champion, else the latest."""
+        ...
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return all versions of a model by number; empty where there is no such model."""
+        ...
+
+    def set_alias(self, name: str, alias: str, number: int) -> None:
+        """Point ``champion`` or ``challenger`` at a version, away from any other.
+
+        Raises ``UsageError`` for another alias.
+        """
+        ...
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Point the alias at no version; nothing happens where it points at none."""
+        ...
+
+    def tag_version(self, name: str, number: int, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of a version."""
+        ...
+
+    def fetch(self, version: Version, into: Path) -> Path:
+        """Return a directory below ``into`` with the version's bundle; fetched and checked once, then kept.
+
+        Raises ``BundleError`` where what the store holds is not what was registered.
+        """
+        ...
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return parameters as texts under dotted names; a value that is no text becomes JSON, cut to what MLflow takes."""
+    texts: dict[str, str] = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            texts |= flat(value, f"{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            texts[name] = text if len(text) <= PARAM_LENGTH else f"{text[: PARAM_LENGTH - 1]}…"
+    return texts
+
+
+def selected(name: str, selector: str | None, versions: Sequence[Version], models: Iterable[str]) -> Version:
+    """Return the version of ``versions`` that ``selector`` means.
+
+    Raises:
+        UsageError: the selector is neither a number nor an alias.
+        NotFoundError: there is no such model, version or alias.
+    """
+    if not versions:
+        raise NotFoundError(f"model '{name}' has no registered version. {suggestion(name, models)}")
+    if selector is None:
+        champion = (version for version in versions if "champion" in version.aliases)
+        return next(champion, max(versions, key=lambda version: version.number))
+    if selector.startswith("@"):
+        alias = selector[1:]
+        known = sorted({each for version in versions for each in version.aliases})
+        for version in versions:
+            if alias in version.aliases:
+                return version
+        raise NotFoundError(f"model '{name}' has no alias '{alias}'. {suggestion(alias, known)}")
+    if not re.fullmatch(r"[0-9]+", selector):
+        raise UsageError(f"version {selector!r} of model '{name}' must be a number, as in {name}@3, or an alias.")
+    number = int(selector)
+    for version in versions:
+        if version.number == number:
+            return version
+    numbers = ", ".join(str(version.number) for version in versions)
+    raise NotFoundError(f"model '{name}' has no version {number}. Its versions: {numbers}.")
+
+
+def check_alias(alias: str) -> None:
+    """Raise ``UsageError`` for anything but ``champion`` and ``challenger``."""
+    if alias not in ALIASES:
+        raise UsageError(f"alias '{alias}' is unknown. {suggestion(alias, ALIASES)}")

@@ -1,0 +1,164 @@
+"""The live versions of one replica: loaded in the background, chosen by weight, dropped when the plan drops them.
+
+A plan takes effect with one assignment, so that the hot path never waits. A version that this replica has not loaded
+gets no request here, whatever the plan says: its share falls to the versions that are loaded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from rayline.errors import NotFoundError, ServiceError
+from rayline.serving.observation import ArmStats
+from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.router import choose, chooser
+from rayline.serving.served import Served
+
+Loader = Callable[[str, LiveVersion, tuple[float, ...]], Served]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the hot path reads: the loaded versions and how to choose among them. Replaced, never changed."""
+
+    versions: Mapping[int, Served]
+    weights: Mapping[int, int]
+    pick: Callable[[], int] | None
+
+
+_EMPTY = Table(MappingProxyType({}), MappingProxyType({}), None)
+
+
+class Host:
+    """The versions of one replica."""
+
+    def __init__(self, service: str, on_change: Callable[[], None], load: Loader = Served.load) -> None:
+        """Start empty.
+
+        Args:
+            service: its name.
+            on_change: called from a background thread when a version has loaded or failed to.
+            load: loads and warms one version.
+        """
+        self._service = service
+        self._on_change = on_change
+        self._load = load
+        self._lock = threading.Lock()
+        self._plan: TrafficPlan | None = None
+        self._loaded: dict[int, Served] = {}
+        self._loading: dict[int, LiveVersion] = {}
+        self._failed: dict[int, str] = {}
+        self._gone: dict[int, ArmStats] = {}
+        self._table = _EMPTY
+
+    @property
+    def plan(self) -> TrafficPlan | None:
+        """The newest plan that was applied."""
+        return self._plan
+
+    @property
+    def table(self) -> Table:
+        """What is served at this moment."""
+        return self._table
+
+    def choose(self, session: str | None, pinned: str | None) -> Served:
+        """Return the version that answers a request.
+
+        Args:
+            session: the key of a sticky choice.
+            pinned: a version's number, as the client wrote it; it wins over the session.
+
+        Raises:
+            NotFoundError: the pinned version is not live.
+            ServiceError: no version is loaded.
+        """
+        table = self._table
+        if pinned is not None:
+            served = table.versions.get(int(pinned)) if pinned.isdecimal() else None
+            if served is None:
+                live = ", ".join(str(number) for number in table.versions) or "none"
+                raise NotFoundError(f"service '{self._service}' has no live version '{pinned}'. Live: {live}.")
+            return served
+        if table.pick is None:
+            raise ServiceError(f"service '{self._service}' has no version loaded on this replica yet; try again.")
+        return table.versions[table.pick() if session is None else choose(session, table.weights)]
+
+    def apply(self, plan: TrafficPlan, *, wait: bool = False) -> None:
+        """Follow a plan: weights at once, new versions as they load. An older or equal generation changes nothing.
+
+        Args:
+            plan: what to serve.
+            wait: return only when each version has loaded or failed.
+        """
+        with self._lock:
+            if self._plan is not None and plan.generation <= self._plan.generation:
+                return
+            self._plan = plan
+            wanted = {version.number: version for version in plan.versions}
+            for number, served in list(self._loaded.items()):
+                if wanted.get(number) != served.live:
+                    self._gone[number] = _sum(self._gone.get(number), self._loaded.pop(number).counters.snapshot())
+            self._failed = {number: why for number, why in self._failed.items() if number in wanted}
+            missing = [
+                version
+                for version in plan.versions
+                if version.number not in self._loaded and self._loading.get(version.number) != version
+            ]
+            self._loading.update({version.number: version for version in missing})
+            self._retable()
+        threads = [threading.Thread(target=self._bring, args=(each, plan.edges), daemon=True) for each in missing]
+        for thread in threads:
+            thread.start()
+        if wait:
+            for thread in threads:
+                thread.join()
+
+    def report(self) -> dict[str, Any]:
+        """Return what this replica holds and has done, as JSON-ready values."""
+        with self._lock:
+            plan, loaded, failed = self._plan, dict(self._loaded), dict(self._failed)
+            stats = dict(self._gone)
+        for number, served in loaded.items():
+            stats[number] = _sum(stats.get(number), served.counters.snapshot())
+        return {
+            "generation": plan.generation if plan else 0,
+            "loaded": {str(number): served.live.digest for number, served in loaded.items()},
+            "failed": {str(number): why for number, why in failed.items()},
+            "stats": {str(number): each.to_json() for number, each in stats.items()},
+        }
+
+    def _bring(self, version: LiveVersion, edges: tuple[float, ...]) -> None:
+        served, why = None, ""
+        try:
+            served = self._load(self._service, version, edges)
+        except Exception as error:  # noqa: BLE001 - whatever a bundle does wrong must not end the replica
+            why = f"{type(error).__name__}: {error}"
+        with self._lock:
+            if self._loading.get(version.number) == version:
+                del self._loading[version.number]
+                if self._plan is not None and version in self._plan.versions:
+                    if served is not None:
+                        self._loaded[version.number] = served
+                        self._failed.pop(version.number, None)
+                    else:
+                        self._failed[version.number] = why
+                    self._retable()
+        self._on_change()
+
+    def _retable(self) -> None:
+        if self._plan is None or not self._loaded:
+            self._table = _EMPTY
+            return
+        versions = dict(sorted(self._loaded.items()))
+        weights = {number: weight for number, weight in self._plan.weights.items() if weight and number in versions}
+        if not weights:
+            weights = {self._plan.stable if self._plan.stable in versions else next(iter(versions)): 100}
+        self._table = Table(MappingProxyType(versions), MappingProxyType(weights), chooser(weights))
+
+
+def _sum(earlier: ArmStats | None, stats: ArmStats) -> ArmStats:
+    return stats if earlier is None else earlier.plus(stats)

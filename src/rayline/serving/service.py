@@ -1,0 +1,317 @@
+"""The door to Ray Serve: deploy a service, find it again, change what is live on it and see what it has done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rayline.cluster import NAMESPACE
+from rayline.config import ServiceConfig
+from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
+from rayline.serving.counters import prediction_edges
+from rayline.serving.ingress import check_port, chosen_ingress
+from rayline.serving.names import live_state_handle, live_state_name, plan_path, service_folder
+from rayline.serving.observation import Observation
+from rayline.serving.plan import LiveVersion, TrafficPlan
+
+READY_SECONDS = 120.0
+CALL_SECONDS = 30.0
+LOAD_SECONDS = 60.0
+WEIGHT_SECONDS = 10.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RECORD = "service.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A live service. Every method may be called again after a failure: what is done already is not done twice.
+
+    Attributes:
+        name: its name.
+        storage: the folder that its state lies in.
+        url: where clients reach it, such as ``http://127.0.0.1:8000/churn``.
+        seconds_to_ready: how long its deployment took; 0 where it was found alive.
+    """
+
+    name: str
+    storage: str
+    url: str
+    seconds_to_ready: float = 0.0
+
+    @classmethod
+    def connect(cls, name: str, storage: str | Path) -> Service:
+        """Find a live service.
+
+        Raises:
+            NotFoundError: no service of this name was deployed under ``storage``, or it does not run any more.
+        """
+        folder = service_folder(storage, name)
+        try:
+            url = json.loads((folder / RECORD).read_text(encoding="utf-8"))["url"]
+        except (OSError, ValueError, KeyError) as error:
+            known = [path.parent.name for path in folder.parent.glob(f"*/{RECORD}")]
+            raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}") from error
+        try:
+            live_state_handle(name)
+        except ValueError as error:
+            raise NotFoundError(
+                f"service '{name}' does not run on this cluster any more. `rayline deploy {name}` brings it back."
+            ) from error
+        return cls(name, str(storage), url)
+
+    def plan(self) -> TrafficPlan:
+        """Return the traffic plan that holds."""
+        raw = self._call("plan")
+        if raw is None:
+            raise ServiceError(f"service '{self.name}' has no traffic plan; deploy a version to it.")
+        return TrafficPlan.from_json(raw)
+
+    def load(self, version: LiveVersion, timeout: float = LOAD_SECONDS) -> None:
+        """Make a version live at weight 0; return once every replica has it loaded and warm.
+
+        Raises:
+            ServiceError: a replica cannot load it, or not all have within ``timeout`` seconds; it is not live then.
+            UsageError: its number is live from another bundle.
+        """
+        self._call("add", asdict(version), timeout, seconds=timeout + CALL_SECONDS)
+
+    def unload(self, number: int) -> None:
+        """Drop a version that has no traffic; one that is not live is left alone. Raises ``UsageError``."""
+        self._call("remove", number)
+
+    def set_weights(self, *, stable: int, weights: Mapping[int, int]) -> int:
+        """Move traffic; return the plan's generation once every live replica follows it.
+
+        Args:
+            stable: the version that has the traffic when no rollout runs.
+            weights: version number to percent, together 100.
+
+        Raises:
+            UsageError: a version is not live, or the weights do not add up.
+            ServiceError: a replica did not follow in time; the plan holds all the same.
+        """
+        generation: int = self._call("weigh", stable, dict(weights), WEIGHT_SECONDS)
+        return generation
+
+    def observe(self) -> Observation:
+        """Return the counts of every replica, as of now."""
+        return Observation.from_json(self._call("observe"))
+
+    def status(self) -> dict[str, Any]:
+        """Return, as JSON-ready values, the plan, the replicas with what each has loaded, and Serve's own word."""
+        from ray import serve
+
+        applications = serve.status().applications
+        plan = self.plan().to_json()
+        return {
+            **{key: plan[key] for key in ("service", "generation", "stable", "versions", "weights")},
+            "url": self.url,
+            "application": str(applications[self.name].status.value) if self.name in applications else "ABSENT",
+            "replicas": self._call("replicas"),
+        }
+
+    def handle(self) -> Any:
+        """Return Ray Serve's own handle to the deployment."""
+        from ray import serve
+
+        return serve.get_app_handle(self.name)
+
+    def delete(self) -> None:
+        """Stop the service and forget its plan. Feedback that was stored stays."""
+        import ray
+        from ray import serve
+
+        serve.delete(self.name)
+        with suppress(ValueError):
+            ray.kill(live_state_handle(self.name), no_restart=True)
+        plan_path(self.storage, self.name).unlink(missing_ok=True)
+        (service_folder(self.storage, self.name) / RECORD).unlink(missing_ok=True)
+
+    def _call(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
+        """Call the live state. It may be restarting: calls change nothing twice, so they are made again."""
+        import ray
+
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                state = live_state_handle(self.name)
+                return ray.get(getattr(state, method).remote(*arguments), timeout=max(0.1, left))
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, RaylineError):
+                    raise error.cause from None
+                raise ServiceError(f"the live state of '{self.name}' failed: {error}") from error
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ValueError) as error:
+                if left <= 0.1:
+                    raise ServiceError(
+                        f"the live state of '{self.name}' did not answer within {seconds:.0f} s: {error}. The service "
+                        "goes on serving its last plan; look at the cluster with `ray status`."
+                    ) from error
+                time.sleep(0.05)
+
+
+def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVersion) -> Service:
+    """Give a version all traffic: start the service, or switch the live one at once.
+
+    Ray must be connected, and started with ``ingress_environment`` where the ingress is HAProxy.
+
+    Args:
+        name: the service's name, and its path.
+        config: replicas, address and limits.
+        storage: the folder of the project's state; every node must see it.
+        plan_version: what to serve.
+
+    Raises:
+        BundleError: the version cannot be loaded.
+        ClusterError: the port is taken, or this cluster's Serve listens elsewhere.
+        ServiceError: the service did not come up.
+    """
+    import ray
+    from ray import serve
+
+    if not ray.is_initialized():
+        raise ClusterError("Ray is not connected; call rayline.cluster.connect first.")
+    began = time.perf_counter()
+    from rayline.registry.bundle import Bundle
+
+    features = Bundle.load(plan_version.path).features
+    known = serve.status()
+    address = "127.0.0.1" if config.host in ("0.0.0.0", *LOOPBACK) else config.host
+    service = Service(name, storage, f"http://{address}:{config.port}/{name}")
+    if name in known.applications and known.applications[name].status == "RUNNING":
+        _switch(service, plan_version)
+        return Service.connect(name, storage)
+    if not known.proxies:
+        check_port(config.host, config.port)
+    _quiet()
+    state = _live_state(name, storage)
+    before = ray.get(state.plan.remote())
+    plan = TrafficPlan.first(
+        name,
+        plan_version,
+        tuple(before["edges"]) if before else prediction_edges(features.target_mean, features.target_std),
+        (before["generation"] if before else 0) + 1,
+    )
+    ray.get(state.publish.remote(plan.to_json()))
+    try:
+        _start(name, config, storage)
+        _await_running(name)
+        _await_answer(service.url, config)
+    except RaylineError:
+        import os
+
+        if os.environ.get("HOLD"):
+            raise
+        serve.delete(name)
+        ray.kill(state, no_restart=True)
+        raise
+    record = {"url": service.url, "host": config.host, "port": config.port, "replicas": config.replicas}
+    (service_folder(storage, name) / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    return Service(name, storage, service.url, time.perf_counter() - began)
+
+
+def _switch(service: Service, version: LiveVersion) -> None:
+    service.load(version)
+    service.set_weights(stable=version.number, weights={version.number: 100})
+    for number in service.plan().numbers:
+        if number != version.number:
+            service.unload(number)
+
+
+def _live_state(name: str, storage: str) -> Any:
+    import ray
+
+    from rayline.serving.live_state import LiveState
+
+    return (
+        ray.remote(LiveState)
+        .options(
+            name=live_state_name(name),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=10_000,
+        )
+        .remote(str(plan_path(storage, name)))
+    )
+
+
+def _start(name: str, config: ServiceConfig, storage: str) -> None:
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from rayline.serving.replica import Replica, ReplicaSettings
+
+    logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
+    direct = chosen_ingress(config.ingress) == "haproxy"
+    serve.start(
+        proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
+        http_options=HTTPOptions(host=config.host, port=config.port),
+        logging_config=logging_config,
+    )
+    deployment = serve.deployment(
+        serve.ingress(None)(Replica),
+        name="replica",
+        num_replicas=config.replicas,
+        ray_actor_options={"num_cpus": config.num_cpus},
+        max_ongoing_requests=512,
+        max_surge_percent=100,
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        graceful_shutdown_wait_loop_s=0.5,
+        graceful_shutdown_timeout_s=10,
+        logging_config=logging_config,
+    )
+    settings = ReplicaSettings(name, storage, config.max_rows, direct)
+    target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=f"/{name}")
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def _await_running(name: str) -> None:
+    from ray import serve
+
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        application = serve.status().applications.get(name)
+        status = str(application.status.value) if application else "ABSENT"
+        if status == "RUNNING":
+            return
+        said = (
+            "; ".join(each.message for each in application.deployments.values() if each.message) if application else ""
+        )
+        reason = said or (application.message if application else "")
+        if status == "DEPLOY_FAILED":
+            raise ServiceError(f"service '{name}' cannot start: {reason}")
+        if time.monotonic() > deadline:
+            raise ServiceError(f"service '{name}' is {status} after {READY_SECONDS:.0f} s: {reason}")
+        time.sleep(0.05)
+
+
+def _await_answer(url: str, config: ServiceConfig) -> None:
+    deadline = time.monotonic() + READY_SECONDS / 4
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=2):
+                return
+        except (OSError, ValueError) as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the service runs, and {url} does not answer: {error}. If this cluster's Serve was started on "
+                    f"another address than {config.host}:{config.port}, use that one or another cluster."
+                ) from error
+            time.sleep(0.05)
+
+
+def _quiet() -> None:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Training: the ready loop, its checkpoints and the door to Ray Train."""

@@ -1,0 +1,163 @@
+"""The ready PyTorch loop. The same code runs in this process, in a trial and in each worker of a group."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rayline.config import Task
+from rayline.errors import DataError, TrainingFailed
+from rayline.model import build_module
+from rayline.training import checkpoint
+from rayline.training.metrics import direction, measure
+from rayline.training.spec import EpochReport, Part, TrainData, TrainResult, TrainSpec
+
+EVALUATION_ROWS = 65_536
+CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a loop runs: which of how many workers, on which device, with how many processor threads."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+    threads: int = 1
+
+
+def fit_loop(
+    spec: TrainSpec,
+    data: TrainData,
+    out: Path,
+    on_epoch: Callable[[EpochReport], None],
+    place: Place | None = None,
+    parallel: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> TrainResult:
+    """Train until the epochs are over or patience runs out, keeping the best epoch's weights.
+
+    The same seed gives the same numbers on a CPU, whatever ran before in this process.
+
+    Args:
+        spec: what to train.
+        data: both parts, whole; a worker takes its share of each epoch's order.
+        out: the folder for the checkpoint ``best``.
+        on_epoch: hears each epoch on every worker; what it raises ends the training.
+        place: where this loop runs.
+        parallel: wraps the module for a group of workers.
+
+    Raises:
+        TrainingFailed: the loss is not finite; the message names epoch, step and learning rate.
+        ConfigError: the metric or the builder is unknown.
+        DataError: the training part has fewer rows than there are workers.
+    """
+    place = place or Place()
+    settings, began = spec.train, time.perf_counter()
+    better = direction(settings.metric, spec.task)
+    if len(data.train[0]) < place.world:
+        raise DataError(f"{len(data.train[0])} training rows cannot be shared by {place.world} workers.")
+    torch.set_num_threads(place.threads)
+    torch.manual_seed(settings.seed)
+    module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
+    trained = parallel(module)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    x, y = _tensors(data.train, spec.task, place.device)
+    history: list[EpochReport] = []
+    best_score, best_epoch, stopped, folder = math.inf, 0, "finished", out / "best"
+    for epoch in range(1, settings.epochs + 1):
+        loss = _epoch(trained, optimizer, x, y, spec, place, epoch)
+        valid = _measured(module, data.valid, spec, place.device)
+        report = EpochReport(epoch, {"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}})
+        history.append(report)
+        score = valid[settings.metric] * (1 if better == "min" else -1)
+        if score < best_score:
+            best_score, best_epoch = score, epoch
+            if place.rank == 0:
+                checkpoint.save(folder, module.state_dict(), {"epoch": epoch, "metrics": dict(report.metrics)})
+        on_epoch(report)
+        if settings.patience and epoch - best_epoch >= settings.patience:
+            stopped = "early"
+            break
+    metrics = dict(history[best_epoch - 1].metrics)
+    return TrainResult(folder, best_epoch, metrics, tuple(history), stopped, time.perf_counter() - began)
+
+
+def _epoch(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    spec: TrainSpec,
+    place: Place,
+    epoch: int,
+) -> float:
+    """Take one pass over this worker's share of the rows and return the mean loss."""
+    module.train()
+    total, rows = torch.zeros((), dtype=torch.float64, device=place.device), 0
+    for step, chosen in enumerate(_batches(len(x), spec, place, epoch)):
+        picked = chosen.to(place.device)
+        optimizer.zero_grad(set_to_none=True)
+        loss = _loss(module(x[picked]), y[picked], spec.task)
+        value = loss.detach()
+        if step % CHECK_EVERY == 0:
+            _refuse_nan(float(value), spec, epoch, step)
+        loss.backward()
+        optimizer.step()
+        total += value.double() * len(chosen)
+        rows += len(chosen)
+    mean = float(total) / rows
+    _refuse_nan(mean, spec, epoch, step)
+    return mean
+
+
+def _batches(rows: int, spec: TrainSpec, place: Place, epoch: int) -> Iterator[Tensor]:
+    """Give this worker's batches: the epoch's order is the same on all of them, and each takes every n-th row.
+
+    The batch size is that of the whole group, and every worker takes equally many steps, as gradients are averaged.
+    """
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(spec.train.seed * 1_000_003 + epoch))
+    share = order[: rows - rows % place.world][place.rank :: place.world]
+    size = max(1, spec.train.batch_size // place.world)
+    yield from share.split(size)
+
+
+def _loss(outputs: Tensor, truth: Tensor, task: Task) -> Tensor:
+    if task == "regression":
+        return functional.mse_loss(outputs[:, 0], truth)
+    if task == "binary":
+        return functional.binary_cross_entropy_with_logits(outputs[:, 0], truth)
+    return functional.cross_entropy(outputs, truth)
+
+
+def _measured(module: nn.Module, part: Part, spec: TrainSpec, device: str) -> dict[str, float]:
+    module.eval()
+    with torch.inference_mode():
+        outputs = [module(torch.from_numpy(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
+        values = torch.cat(outputs).double().cpu().numpy()
+    return measure(spec.task, values, part[1], spec.target_std)
+
+
+def _starts(x: np.ndarray) -> range:
+    return range(0, max(1, len(x)), EVALUATION_ROWS)
+
+
+def _tensors(part: Part, task: Task, device: str) -> tuple[Tensor, Tensor]:
+    truth = torch.from_numpy(part[1])
+    truth = truth.long() if task == "multiclass" else truth.float()
+    return torch.from_numpy(part[0]).to(device), truth.to(device)
+
+
+def _refuse_nan(loss: float, spec: TrainSpec, epoch: int, step: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingFailed(
+            f"the loss is {loss} at epoch {epoch}, step {step}, with learning rate {spec.train.learning_rate:g}. "
+            "Lower train.learning_rate, or look for extreme values in the data with `rayline validate`."
+        )

@@ -1,0 +1,74 @@
+"""What a training gets and what it gives, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayline.config import ModelConfig, Task, TrainConfig
+from rayline.model import outputs_for
+
+Part = tuple[NDArray[np.float32], NDArray[Any]]
+"""Features, float32 (n, inputs), and the target, int64 class indices or float32 standardised values, (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainData:
+    """The two parts that a training sees."""
+
+    train: Part
+    valid: Part
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """What to train, and for which task.
+
+    Attributes:
+        inputs: how many features there are.
+        target_mean, target_std: of the target in its own unit (0 and 1 for a classification).
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    task: Task
+    classes: tuple[str, ...]
+    inputs: int
+    target_mean: float
+    target_std: float
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network gives."""
+        return outputs_for(self.task, self.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """One finished epoch, from 1: its metrics, named ``train_loss``, ``valid_loss``, ``valid_accuracy``."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        checkpoint: the best epoch's checkpoint.
+        metrics: of the best epoch.
+        stopped: ``finished`` after all epochs, ``early`` where patience ran out.
+    """
+
+    checkpoint: Path
+    best_epoch: int
+    metrics: dict[str, float]
+    history: tuple[EpochReport, ...]
+    stopped: str
+    seconds: float

@@ -1,0 +1,150 @@
+"""The door to Ray Train: in this process for one worker, in worker processes for more. No code changes between them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rayline.errors import ClusterError, RaylineError, TrainingFailed
+from rayline.training.metrics import direction
+from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
+
+__all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
+
+Listener = Callable[[EpochReport], None]
+_DONE = None
+
+
+def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lambda report: None) -> TrainResult:
+    """Train one configuration with Ray Train's TorchTrainer.
+
+    Args:
+        spec: what to train; ``spec.train.num_workers`` above 1 starts that many worker processes (gloo on CPUs, nccl
+            on GPUs), for which Ray must be connected.
+        data: both parts, in this process; workers get them through the object store.
+        out: the folder for the checkpoint, reachable by every node.
+        on_epoch: hears each epoch, in this process, as it ends.
+
+    Raises:
+        ConfigError: the metric or the builder is unknown.
+        TrainingFailed: the loss was not finite, or a worker failed.
+        ClusterError: the workers could not be placed.
+    """
+    direction(spec.train.metric, spec.task)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    return (
+        _in_process(spec, data, out, on_epoch) if spec.train.num_workers == 1 else _in_group(spec, data, out, on_epoch)
+    )
+
+
+def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    def loop() -> TrainResult:
+        from rayline.training.loop import Place, fit_loop
+
+        return fit_loop(spec, data, out, on_epoch, Place(device=_device(spec), threads=os.cpu_count() or 1))
+
+    # Ray Train's name for a loop in the driver's own process is a group of zero workers.
+    result = TorchTrainer(loop, scaling_config=ScalingConfig(num_workers=0)).fit()
+    trained: TrainResult = result.return_value
+    return trained
+
+
+def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
+
+    import ray
+
+    _refuse_too_many(spec)
+    epochs = Queue(actor_options={"num_cpus": 0})
+    listening = threading.Thread(target=_relay, args=(epochs, on_epoch), daemon=True)
+    listening.start()
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out), "epochs": epochs},
+        scaling_config=ScalingConfig(num_workers=spec.train.num_workers, use_gpu=_device(spec) == "cuda"),
+        run_config=RunConfig(
+            name=f"{out.name}-workers",
+            storage_path=str(out.parent.resolve()),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except Exception as error:
+        raise _mapped(error) from error
+    finally:
+        epochs.put(_DONE)
+        listening.join(timeout=10)
+        epochs.shutdown()
+    trained: TrainResult = result.return_value
+    return trained
+
+
+def _worker(settings: dict[str, Any]) -> TrainResult:
+    """Run the loop in one worker of a group."""
+    from ray.train import get_context
+    from ray.train.torch import get_device, prepare_model
+
+    import ray
+    from rayline.training.loop import Place, fit_loop
+
+    context, epochs = get_context(), settings["epochs"]
+    rank = context.get_world_rank()
+
+    def tell(report: EpochReport) -> None:
+        if rank == 0:
+            epochs.put(report)
+
+    place = Place(rank, context.get_world_size(), str(get_device()), threads=1)
+    return fit_loop(settings["spec"], ray.get(settings["data"]), Path(settings["out"]), tell, place, prepare_model)
+
+
+def _relay(epochs: Any, on_epoch: Listener) -> None:
+    while (report := epochs.get()) is not _DONE:
+        on_epoch(report)
+
+
+def _refuse_too_many(spec: TrainSpec) -> None:
+    """Refuse before anything starts what the cluster cannot hold: Ray Train would wait for ever."""
+    import ray
+
+    resource = "GPU" if _device(spec) == "cuda" else "CPU"
+    there = ray.cluster_resources().get(resource, 0.0)
+    if there < spec.train.num_workers:
+        raise ClusterError(
+            f"train.num_workers is {spec.train.num_workers}, and each worker takes 1 {resource}, but this cluster has "
+            f"{there:g}. Lower train.num_workers or add nodes."
+        )
+
+
+def _device(spec: TrainSpec) -> str:
+    import torch
+
+    if spec.train.use_gpu is False:
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if spec.train.use_gpu is True:
+        raise ClusterError("train.use_gpu is true, but PyTorch sees no GPU here. Set it to auto, or run on a GPU node.")
+    return "cpu"
+
+
+def _mapped(error: Exception) -> RaylineError:
+    """Return our own error where a worker raised one, else what Ray Train said, as a failed training."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RaylineError):
+            return cause
+        failures = getattr(cause, "worker_failures", None) or {}
+        inner = next((each for each in failures.values() if isinstance(each, BaseException)), None)
+        cause = inner or cause.__cause__
+    return TrainingFailed(f"the workers failed: {error}")

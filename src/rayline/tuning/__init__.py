@@ -1,0 +1,1 @@
+"""Tuning: the search space and the Study, the door to Ray Tune."""

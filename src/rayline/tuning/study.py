@@ -1,0 +1,279 @@
+"""The door to Ray Tune: many Runs over a search space, by Optuna's sampler and ASHA."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rayline.config import Config, Space, with_values
+from rayline.errors import ClusterError, TrainingFailed
+from rayline.training.checkpoint import STATE
+from rayline.training.metrics import direction
+from rayline.training.spec import EpochReport, TrainData, TrainSpec
+from rayline.tuning import ledger
+from rayline.tuning.ledger import Status, Trial
+from rayline.tuning.space import check, settings_of
+
+__all__ = ["StudyResult", "Trial", "tune"]
+
+NUMBER = "__number__"
+ENDED = "ended"
+STARTUP_TRIALS = 4  # random trials before the sampler begins to learn
+REDUCTION = 3  # ASHA keeps one trial in three at each rung
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """A finished Study: all trials by number, and the best of those that did not fail."""
+
+    trials: tuple[Trial, ...]
+    best: Trial
+
+
+def tune(
+    config: Config, data: TrainData, spec: TrainSpec, out: Path, on_trial: Callable[[Trial], None] = lambda trial: None
+) -> StudyResult:
+    """Search the space of ``config.tune``; Ray must be connected.
+
+    Each trial runs the training loop in its own worker process, which is kept for the next trial; with
+    ``train.num_workers`` above 1 each trial starts its own worker group.
+
+    Args:
+        config: the base configuration; a trial replaces some of its values.
+        data: both parts; shared with all trials through the object store.
+        spec: what to train, for the base configuration.
+        out: the Study's folder: checkpoints and the ledger of trials.
+        on_trial: hears each trial, in this process, as it ends.
+
+    Raises:
+        ConfigError: the space or the metric is wrong; told before any worker starts.
+        ClusterError: not even one trial fits the cluster.
+        TrainingFailed: every trial failed, or Ray Tune lost one.
+    """
+    space = check(config)
+    assert config.tune is not None
+    mode = direction(config.train.metric, spec.task)
+    concurrent = concurrent_trials(config)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "trials.jsonl"
+    _run(config, space, mode, concurrent, data, spec, out, _Ends(file, on_trial))
+    trials = tuple(sorted(ledger.read(file), key=lambda trial: trial.number))
+    if len(trials) != config.tune.trials:
+        raise TrainingFailed(
+            f"the study in '{out}' was to have {config.tune.trials} trials and its ledger has {len(trials)}. "
+            "Run the same command again."
+        )
+    usable = [trial for trial in trials if trial.checkpoint is not None]
+    if not usable:
+        raise TrainingFailed(f"all {len(trials)} trials failed; the first with: {trials[0].error}")
+    sign = 1 if mode == "min" else -1
+    best = min(usable, key=lambda trial: (sign * trial.metrics[f"valid_{config.train.metric}"], trial.number))
+    return StudyResult(trials, best)
+
+
+def concurrent_trials(config: Config) -> int:
+    """Return how many trials may run at once: what fits the free CPUs, at most what the configuration allows.
+
+    Raises:
+        ClusterError: not even one fits.
+    """
+    import ray
+
+    assert config.tune is not None
+    each = config.tune.cpus_per_trial if config.train.num_workers == 1 else config.train.num_workers + 0.01
+    free = ray.available_resources().get("CPU", 0.0)
+    fitting = int(free / each + 1e-9)
+    if fitting < 1:
+        raise ClusterError(
+            f"a trial needs {each:g} CPUs and the cluster has {free:g} free of "
+            f"{ray.cluster_resources().get('CPU', 0.0):g}. Lower tune.cpus_per_trial or add nodes."
+        )
+    return min(fitting, config.tune.max_concurrent or fitting, config.tune.trials)
+
+
+def _run(
+    config: Config,
+    space: Mapping[str, Space],
+    mode: str,
+    concurrent: int,
+    data: TrainData,
+    spec: TrainSpec,
+    out: Path,
+    ends: _Ends,
+) -> None:
+    from ray.tune.schedulers import ASHAScheduler
+
+    from ray import tune as ray_tune
+
+    settings = config.tune
+    assert settings is not None
+    alone = config.train.num_workers == 1
+    metric = f"valid_{config.train.metric}"
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # A trial stopped from outside would leave its worker group behind, so the scheduler stops single processes only.
+    scheduler = ASHAScheduler(
+        time_attr="training_iteration",
+        max_t=config.train.epochs,
+        grace_period=min(settings.grace_epochs, config.train.epochs),
+        reduction_factor=REDUCTION,
+    )
+    trainable = ray_tune.with_parameters(run_trial, config=config, data=data, spec=spec, out=str(out))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(trainable, {"CPU": settings.cpus_per_trial if alone else 0.01}),
+            param_space={},
+            tune_config=ray_tune.TuneConfig(
+                metric=metric,
+                mode=mode,
+                num_samples=settings.trials,
+                max_concurrent_trials=concurrent,
+                search_alg=_sampler(space, metric, mode, settings.seed),
+                scheduler=scheduler if alone else None,
+                reuse_actors=True,
+            ),
+            run_config=ray_tune.RunConfig(
+                name="tune", storage_path=str(out.resolve()), verbose=0, callbacks=[_callback(ends, out)]
+            ),
+        )
+        tuner.fit()
+    if ends.failure is not None:
+        raise ends.failure
+
+
+def run_trial(
+    params: dict[str, Any], *, config: Config, data: TrainData, spec: TrainSpec, out: str
+) -> None:  # runs in a trial's process
+    """Train one configuration and report each epoch to Ray Tune."""
+    import dataclasses
+
+    from ray import tune as ray_tune
+
+    number = int(params[NUMBER])
+    chosen = with_values(config, settings_of({key: value for key, value in params.items() if key != NUMBER}))
+    trial_spec = dataclasses.replace(spec, model=chosen.model, train=chosen.train)
+    folder = Path(out) / f"trial-{number:03d}"
+
+    def on_epoch(report: EpochReport) -> None:
+        ray_tune.report({**report.metrics, "epoch": report.epoch, "folder": str(folder)})
+
+    if chosen.train.num_workers > 1:
+        from rayline.training.trainer import train
+
+        train(trial_spec, data, folder, on_epoch)
+    else:
+        from rayline.training.loop import Place, fit_loop
+
+        assert config.tune is not None
+        fit_loop(trial_spec, data, folder, on_epoch, Place(threads=max(1, int(config.tune.cpus_per_trial))))
+    (folder / ENDED).touch()
+
+
+class _Ends:
+    """Turns what Ray Tune tells of its trials into our own, keeps each in the ledger and passes it on."""
+
+    def __init__(self, file: Path, on_trial: Callable[[Trial], None]) -> None:
+        self.failure: Exception | None = None
+        self._file = file
+        self._on_trial = on_trial
+        self._reports: dict[int, list[EpochReport]] = {}
+
+    def reported(self, number: int, result: Mapping[str, Any]) -> None:
+        """Keep one epoch of a trial."""
+        metrics = {key: float(value) for key, value in result.items() if key.startswith(("train_", "valid_"))}
+        self._reports.setdefault(number, []).append(EpochReport(int(result["epoch"]), metrics))
+
+    def ended(self, number: int, params: Mapping[str, Any], folder: Path, error: str | None) -> None:
+        """Keep a trial that has ended, once."""
+        best = folder / "best"
+        status: Status = "failed" if error else "finished" if (folder / ENDED).exists() else "stopped"
+        metrics: dict[str, float] = {}
+        if (best / STATE).exists():
+            metrics = json.loads((best / STATE).read_text(encoding="utf-8"))["metrics"]
+        history = tuple(self._reports.pop(number, ()))
+        usable = best if metrics and not error else None
+        trial = Trial(number, dict(params), metrics, history, status, usable, error)
+        ledger.append(self._file, trial)
+        try:
+            self._on_trial(trial)
+        except Exception as failure:  # noqa: BLE001 - Ray Tune would swallow it; it is raised when the Study ends
+            self.failure = self.failure or failure
+
+
+def _callback(ends: _Ends, out: Path) -> Any:
+    from ray import tune as ray_tune
+
+    class Relay(ray_tune.Callback):  # type: ignore[misc]
+        """Passes Ray Tune's words on, in the driver: a stopped trial gets no chance to tell its own end."""
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            if "epoch" in result:
+                ends.reported(trial.config[NUMBER], result)
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self._ended(trial, None)
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self._ended(trial, _last_line(trial.error_file))
+
+        def _ended(self, trial: Any, error: str | None) -> None:
+            params = settings_of({key: value for key, value in trial.config.items() if key != NUMBER})
+            ends.ended(trial.config[NUMBER], params, out / f"trial-{trial.config[NUMBER]:03d}", error)
+
+    return Relay()
+
+
+def _sampler(space: Mapping[str, Space], metric: str, mode: str, seed: int) -> Any:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    class Numbered(OptunaSearch):  # type: ignore[misc]
+        """Optuna's TPE; each suggestion carries its number, and a choice its value instead of its place."""
+
+        suggested = 0
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | None:
+            params = super().suggest(trial_id)
+            if params is None:
+                return None
+            values = {key: _chosen(space[key], value) for key, value in params.items()}
+            values[NUMBER] = self.suggested
+            self.suggested += 1
+            return values
+
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+    return Numbered(
+        {key: _distribution(each) for key, each in space.items()}, metric=metric, mode=mode, sampler=sampler
+    )
+
+
+def _distribution(space: Space) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if space.choose is not None:
+        return CategoricalDistribution(range(len(space.choose)))
+    assert space.low is not None
+    assert space.high is not None
+    if space.integer:
+        return IntDistribution(int(space.low), int(space.high), log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)
+
+
+def _chosen(space: Space, value: Any) -> Any:
+    return space.choose[value] if space.choose is not None else value
+
+
+def _last_line(file: str | None) -> str:
+    lines = Path(file).read_text(encoding="utf-8").strip().splitlines() if file and Path(file).exists() else []
+    return lines[-1] if lines else "it ended without a word"

@@ -1,0 +1,66 @@
+"""The database file is made once, whole, and in WAL mode."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rayline.registry.sqlite import ensured
+
+
+def make_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE runs (id)")
+        connection.commit()
+
+
+def test_it_is_made_once_however_many_ask_at_the_same_time(tmp_path: Path) -> None:
+    made, database = [], tmp_path / "new" / "mlflow.db"
+    start = threading.Barrier(8)
+
+    def create(path: Path) -> None:
+        made.append(path)
+        make_table(path)
+
+    def ask() -> None:
+        start.wait()
+        ensured(database, create)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(made) == 1
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+def test_one_that_died_half_way_is_made_anew(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+
+    def die(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensured(database, die)
+    assert not database.exists()
+    ensured(database, make_table)
+
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+def test_one_that_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"theirs")
+
+    ensured(tmp_path / "mlflow.db", make_table)
+
+    assert (tmp_path / "mlflow.db").read_bytes() == b"theirs"
