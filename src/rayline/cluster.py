@@ -66,7 +66,8 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
         _join(named)
         return
     head = alive(storage) or _start(Path(storage), dict(environment or {}))
-    os.environ.update(head.environment, **_token_environment(head.token_path))
+    os.environ.update(head.environment)
+    use_token(head.token_path)
     _join(head.address)
 
 
@@ -105,6 +106,19 @@ def available_cpus() -> float:
     import ray
 
     return float(ray.cluster_resources().get("CPU", 0.0))
+
+
+def use_token(path: str) -> None:
+    """Authenticate this process to Ray by the token file at ``path``.
+
+    Ray reads these variables when it is first imported. A driver may have imported it long before, so what Ray keeps of
+    them is read anew; there is no public way to ask for that.
+    """
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    os.environ.update(_token_environment(path))
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _join(address: str) -> None:

@@ -70,6 +70,10 @@ class RowError(DataError):
         where = f"row {row}" if column is None else f"row {row}, column '{column}'"
         super().__init__(f"{where}: {shown(value)} {rule}")
 
+    def __reduce__(self) -> tuple[type[RowError], tuple[int, str | None, object, str]]:
+        """Cross a process boundary with its four parts."""
+        return type(self), (self.row, self.column, self.value, self.rule)
+
 
 class BundleError(RaylineError):
     """A bundle is damaged, of an unknown format, or not allowed to load."""

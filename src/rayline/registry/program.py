@@ -167,7 +167,7 @@ def _check_json(data: bytes, place: str) -> None:
                 f"{place} calls {shown(value)}. Only aten operators and arithmetic on sizes may be called."
             )
         if key in _REFUSED_KEYS:
-            raise BundleError(f"{place} holds a {key.removeprefix('as_')}, which no program may hold.")
+            raise BundleError(f"{place} holds '{key}', which no program may hold.")
         if key in ("guards_code", "metadata") and value:
             raise BundleError(f"{place} holds {key}, which can carry code: {shown(value)}.")
         if key == "expr_str" and not _is_arithmetic(str(value)):

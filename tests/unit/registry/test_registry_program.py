@@ -1,4 +1,4 @@
-"""A user's module as a program: what can run code is refused before torch sees it, and what cannot be exported is told."""
+"""A user's module as a program: what can run code is refused before torch sees it; what cannot be exported is told."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def calling(target: str) -> Callable[[dict[str, bytes]], None]:
         ),
         (
             in_json("models/model.json", lambda values: first_node(values).update(x={"as_operator": "os.system"})),
-            "holds a operator",
+            "holds 'as_operator'",
         ),
         (lambda files: files.update({named(files, "models/model.json"): b"{"}), "is not JSON"),
     ],

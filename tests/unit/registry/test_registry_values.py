@@ -24,18 +24,20 @@ def test_parameters_become_dotted_texts() -> None:
         "train.epochs": "3",
         "train.use_gpu": "true",
         "train.deep.rate": "0.5",
-        "hidden": "[64, 32]",
+        "hidden": "[8, 4]",
         "key": "null",
         "by": "x",
     }
 
 
-@given(st.text(min_size=PARAM_LENGTH - 2, max_size=PARAM_LENGTH + 20))
-def test_a_long_parameter_is_cut_to_what_the_store_takes(text: str) -> None:
+@given(st.text(min_size=1, max_size=9), st.integers(-9, 30))
+def test_a_long_parameter_is_cut_to_what_the_store_takes(part: str, beyond: int) -> None:
+    text = (part * PARAM_LENGTH)[: PARAM_LENGTH + beyond]
+
     found = flat({"key": text})["key"]
 
     assert len(found) <= PARAM_LENGTH
-    assert found == text or (found.endswith("…") and text.startswith(found[:-1]))
+    assert found == text if beyond <= 0 else found == f"{text[: PARAM_LENGTH - 1]}…"
 
 
 def version(number: int, *aliases: str) -> Version:
@@ -73,15 +75,13 @@ def test_a_selector_that_means_none_is_told(selector: str, error: type[Exception
 
 
 def test_an_unknown_model_is_told_with_the_nearest() -> None:
-    with pytest.raises(NotFoundError, match="model 'bike' has no registered version. Did you mean 'bikes'"):
+    with pytest.raises(NotFoundError, match=r"model 'bike' has no registered version\. Did you mean 'bikes'"):
         selected("bike", None, [], ["bikes", "flowers"])
 
 
-@pytest.mark.parametrize(
-    "uri", ["sqlite:///mlflow.db", "sqlite:///folder/mlflow.db", "mlruns", "./mlruns", "/abs/mlruns"]
-)
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:///folder/mlflow.db", "mlruns", "/abs/mlruns"])
 def test_a_place_that_is_no_absolute_uri_is_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match="registry.tracking_uri"):
+    with pytest.raises(ConfigError, match=r"registry\.tracking_uri"):
         refuse_relative(uri)
 
 
@@ -96,5 +96,5 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_sqlite_on_an_object_store_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Set registry.tracking_uri to a server"):
+    with pytest.raises(ConfigError, match=r"Set registry\.tracking_uri to a server"):
         MlflowStore.open(None, "s3://bucket/state")
