@@ -152,12 +152,12 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
     )
 
 
-def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bundle) -> None:
+def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bundle, rows: int) -> None:
     """Keep the test metrics and their plots with the Run that trained the model."""
     from rayline.evaluation.plots import evaluation_plot
 
     store.log_metrics(run_id, [(f"test_{name}", value, 0) for name, value in evaluation.metrics.items()])
-    store.log_figure(run_id, evaluation_plot(evaluation), f"plots/{_plot_name(bundle.task)}.png")
+    store.log_figure(run_id, evaluation_plot(evaluation, rows), f"plots/{_plot_name(bundle.task)}.png")
 
 
 def _plot_name(task: str) -> str:

@@ -166,7 +166,7 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         prepared = Prepared.load(Path(data.result["path"]))
         bundle = experiment.bundle_of(config, prepared, trained.result, project.storage / "bundles" / trained.key)
         evaluation = measure(bundle.predictor(), prepared.test_table())
-        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, bundle)
+        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, bundle, config.evaluate.rows)
         return {"bundle": str(bundle.path), "metrics": evaluation.metrics, "rows": evaluation.rows}
 
     return project.step("evaluate", do=do, summary=_evaluate_line)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Mlp(nn.Module):
+class Mlp(nn.Module):  # type: ignore[misc]  # torch is untyped here: mypy does not follow it
     """A multilayer perceptron; without hidden layers it is a linear model.
 
     The state's keys are ``layers.{i}.weight`` and ``layers.{i}.bias``, in order, so that it can be run from its weights

@@ -52,7 +52,7 @@ def build_module(model: ModelConfig, inputs: int, outputs: int) -> nn.Module:
 
 def _imported(path: str) -> Any:
     name, colon, attribute = path.partition(":")
-    if not colon:
+    if not (name and colon and attribute) or name.startswith("."):
         raise ConfigError(
             f"model.builder '{path}' must be one of the ready-made ({', '.join(READY_MADE)}) or read "
             f"my_package.my_module:build. {suggestion(path, READY_MADE)}"

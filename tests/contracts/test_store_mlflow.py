@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import socket
 import sqlite3
@@ -42,9 +41,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_mlflow_loads_and_scores_a_version_to_the_same_predictions(
-    kind: str, store: MlflowStore, tmp_path: Path
-) -> None:
+def test_mlflow_scores_a_version_to_the_same_predictions(kind: str, store: MlflowStore, tmp_path: Path) -> None:
     table: pa.Table = TABLES[kind]()
     bundle = make_bundle(tmp_path, table, name=kind)
     store.register(bundle, store.start_run("scoring", "run", {}))
@@ -216,12 +213,11 @@ def test_a_server_that_does_not_answer_is_an_error_and_no_wait(tmp_path: Path, m
             MlflowStore.open(f"http://127.0.0.1:{port}", tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
 
     with pytest.raises(TrackingError, match="could not open the store"):
-        MlflowStore.open(None, tmp_path / "locked" / "state")
+        MlflowStore.open(None, tmp_path / "file" / "state")
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:

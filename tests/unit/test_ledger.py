@@ -16,7 +16,8 @@ from rayline.errors import CheckFailed
 from rayline.ledger import Ledger, Record, key_of
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda each: st.lists(each) | st.dictionaries(st.text(), each),
 )
 
 
@@ -38,7 +39,9 @@ def test_a_finished_step_is_found_again(tmp_path: Path) -> None:
     assert Ledger(tmp_path).find("tune", key_of(1)) is None
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"step": "train"}', '{"step":"x","key":"y","seconds":1,"result":{}}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"step": "train"}', '{"step":"x","key":"y","seconds":1,"result":{}}']
+)
 def test_a_damaged_record_counts_as_none(tmp_path: Path, damage: str) -> None:
     ledger = Ledger(tmp_path)
     ledger.write(Record("train", "k", 1.0, {}))

@@ -147,11 +147,6 @@ def write_bundle(
     return Bundle.load(out)
 
 
-def copy_bundle(bundle: Bundle, out: Path) -> None:
-    """Copy a bundle's files, as they are, into a new directory."""
-    shutil.copytree(bundle.path, out)
-
-
 def _write_network(folder: Path, features: FittedFeatureSet, model: ModelConfig, weights: Path) -> None:
     if model.builder == "mlp":
         shutil.copyfile(weights, folder / laws.MLP_WEIGHTS)

@@ -86,7 +86,7 @@ def verified(folder: Path) -> tuple[Manifest, str]:
     """
     if not folder.is_dir():
         raise NotFoundError(f"bundle '{folder}' does not exist.")
-    raw = _regular(folder, MANIFEST, "is missing")
+    raw = _regular(folder, MANIFEST)
     manifest = _decoded(folder, raw)
     _check_names(folder, manifest)
     _check_folder(folder, manifest)
@@ -97,7 +97,7 @@ def verified(folder: Path) -> tuple[Manifest, str]:
 
 def checked(folder: Path, manifest: Manifest, name: str) -> bytes:
     """Return the bytes of one file, once they are known to be the manifest's. Raises ``BundleError``."""
-    content = _regular(folder, name, "is missing")
+    content = _regular(folder, name)
     expected, found = manifest.files[name], _entry(content)
     if found != expected:
         raise BundleError(
@@ -154,9 +154,9 @@ def _check_folder(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _regular(folder: Path, name: str, otherwise: str) -> bytes:
+def _regular(folder: Path, name: str) -> bytes:
     path = folder / name
     if path.is_symlink() or not path.is_file():
-        reason = "is a link or no plain file" if path.is_symlink() or path.exists() else otherwise
+        reason = "is a link or no plain file" if path.is_symlink() or path.exists() else "is missing"
         raise BundleError(f"bundle '{folder}': {name} {reason}. {_MAKE_ANEW}")
     return path.read_bytes()

@@ -336,8 +336,8 @@ class MlflowStore:
             return self._connected
 
     def _connect(self) -> MlflowClient:
-        # These tell at INFO of every migration and check, where all is as it should be.
-        for name in ("mlflow.store.db.utils", "alembic", "mlflow.pyfunc"):
+        # These tell at INFO of every migration, wait and check, where all is as it should be.
+        for name in ("mlflow.store.db.utils", "mlflow.store.model_registry", "alembic", "mlflow.pyfunc"):
             logging.getLogger(name).setLevel(logging.WARNING)
         with warnings.catch_warnings():
             # MLflow warns about its own type hints and its own table mappings.

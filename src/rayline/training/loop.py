@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,15 +56,14 @@ def fit_loop(
         parallel: wraps the module for a group of workers.
 
     Raises:
-        TrainingFailed: the loss is not finite; the message names epoch, step and learning rate.
+        TrainingFailed: the loss, or the watched metric, is not finite; the message names epoch, step and learning rate.
         ConfigError: the metric or the builder is unknown.
-        DataError: the training part has fewer rows than there are workers.
+        DataError: the training part has fewer rows than there are workers, or the validation part has none.
     """
     place = place or Place()
     settings, began = spec.train, time.perf_counter()
     better = direction(settings.metric, spec.task)
-    if len(data.train[0]) < place.world:
-        raise DataError(f"{len(data.train[0])} training rows cannot be shared by {place.world} workers.")
+    _refuse_too_few(data, place)
     torch.set_num_threads(place.threads)
     torch.manual_seed(settings.seed)
     module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
@@ -77,6 +77,7 @@ def fit_loop(
         valid = _measured(module, data.valid, spec, place.device)
         report = EpochReport(epoch, {"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}})
         history.append(report)
+        _refuse_nan(valid[settings.metric], f"validation {settings.metric}", spec, f"epoch {epoch}")
         score = valid[settings.metric] * (1 if better == "min" else -1)
         if score < best_score:
             best_score, best_epoch = score, epoch
@@ -108,13 +109,13 @@ def _epoch(
         loss = _loss(module(x[picked]), y[picked], spec.task)
         value = loss.detach()
         if step % CHECK_EVERY == 0:
-            _refuse_nan(float(value), spec, epoch, step)
+            _refuse_nan(float(value), "loss", spec, f"epoch {epoch}, step {step}")
         loss.backward()
         optimizer.step()
         total += value.double() * len(chosen)
         rows += len(chosen)
     mean = float(total) / rows
-    _refuse_nan(mean, spec, epoch, step)
+    _refuse_nan(mean, "loss", spec, f"epoch {epoch}, step {step}")
     return mean
 
 
@@ -140,24 +141,42 @@ def _loss(outputs: Tensor, truth: Tensor, task: Task) -> Tensor:
 def _measured(module: nn.Module, part: Part, spec: TrainSpec, device: str) -> dict[str, float]:
     module.eval()
     with torch.inference_mode():
-        outputs = [module(torch.from_numpy(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
+        outputs = [module(_shared(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
         values = torch.cat(outputs).double().cpu().numpy()
     return measure(spec.task, values, part[1], spec.target_std)
 
 
 def _starts(x: np.ndarray) -> range:
-    return range(0, max(1, len(x)), EVALUATION_ROWS)
+    return range(0, len(x), EVALUATION_ROWS)
 
 
 def _tensors(part: Part, task: Task, device: str) -> tuple[Tensor, Tensor]:
-    truth = torch.from_numpy(part[1])
+    truth = _shared(part[1])
     truth = truth.long() if task == "multiclass" else truth.float()
-    return torch.from_numpy(part[0]).to(device), truth.to(device)
+    return _shared(part[0]).to(device), truth.to(device)
 
 
-def _refuse_nan(loss: float, spec: TrainSpec, epoch: int, step: int) -> None:
-    if not math.isfinite(loss):
+def _shared(array: np.ndarray) -> Tensor:
+    """Give an array to torch without a copy. One from the object store is read-only, and nothing here writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(array)
+
+
+def _refuse_too_few(data: TrainData, place: Place) -> None:
+    rows = len(data.train[0])
+    if rows < place.world:
+        raise DataError(
+            f"the training part has {rows} rows, too few for {place.world} workers. "
+            "Lower train.num_workers, or give more data."
+        )
+    if not len(data.valid[0]):
+        raise DataError("the validation part has no rows to choose the best epoch by. Raise data.split.valid.")
+
+
+def _refuse_nan(value: float, name: str, spec: TrainSpec, where: str) -> None:
+    if not math.isfinite(value):
         raise TrainingFailed(
-            f"the loss is {loss} at epoch {epoch}, step {step}, with learning rate {spec.train.learning_rate:g}. "
+            f"the {name} is {value} at {where}, with learning rate {spec.train.learning_rate:g}. "
             "Lower train.learning_rate, or look for extreme values in the data with `rayline validate`."
         )

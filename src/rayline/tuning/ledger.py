@@ -39,7 +39,7 @@ class Trial:
 
 
 def append(file: Path, trial: Trial) -> None:
-    """Keep a trial that has ended."""
+    """Keep a trial that has ended, on a line of its own even where a killed writer left one unfinished."""
     line = json.dumps(
         {
             "number": trial.number,
@@ -52,7 +52,7 @@ def append(file: Path, trial: Trial) -> None:
         }
     )
     with file.open("a", encoding="utf-8") as output:
-        output.write(f"{line}\n")
+        output.write(f"{line}\n" if _at_line_start(file) else f"\n{line}\n")
         output.flush()
         os.fsync(output.fileno())
 
@@ -68,6 +68,12 @@ def read(file: Path) -> tuple[Trial, ...]:
         except (ValueError, KeyError, TypeError):
             continue
     return tuple(trials)
+
+
+def _at_line_start(file: Path) -> bool:
+    with file.open("rb") as content:
+        content.seek(max(0, file.stat().st_size - 1))
+        return content.read(1) in (b"", b"\n")
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:

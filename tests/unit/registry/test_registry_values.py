@@ -15,7 +15,7 @@ from rayline.registry.store import PARAM_LENGTH, Version, flat, selected
 def test_parameters_become_dotted_texts() -> None:
     params = {
         "train": {"epochs": 3, "use_gpu": True, "deep": {"rate": 0.5}},
-        "hidden": [64, 32],
+        "hidden": [8, 4],
         "key": None,
         "by": "x",
     }
@@ -32,7 +32,7 @@ def test_parameters_become_dotted_texts() -> None:
 
 @given(st.text(min_size=1, max_size=9), st.integers(-9, 30))
 def test_a_long_parameter_is_cut_to_what_the_store_takes(part: str, beyond: int) -> None:
-    text = (part * PARAM_LENGTH)[: PARAM_LENGTH + beyond]
+    text = (part * (PARAM_LENGTH + 30))[: PARAM_LENGTH + beyond]
 
     found = flat({"key": text})["key"]
 
