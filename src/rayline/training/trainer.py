@@ -11,6 +11,7 @@ from typing import Any
 
 from rayline.errors import ClusterError, RaylineError, TrainingFailed
 from rayline.training.metrics import direction
+from rayline.training.room import room_for
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
 
 __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
@@ -27,7 +28,8 @@ def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lamb
             on GPUs), for which Ray must be connected.
         data: both parts, in this process; workers get them through the object store.
         out: the folder for the checkpoint, reachable by every node.
-        on_epoch: hears each epoch, in this process, as it ends.
+        on_epoch: hears each epoch, in this process, as it ends. What it raises is raised here: at once with one
+            worker, when the training has ended with more.
 
     Raises:
         ConfigError: the metric or the builder is unknown.
@@ -35,6 +37,7 @@ def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lamb
         ClusterError: the workers could not be placed.
     """
     direction(spec.train.metric, spec.task)
+    out = out.resolve()  # a worker may have another working folder
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     return (
         _in_process(spec, data, out, on_epoch) if spec.train.num_workers == 1 else _in_group(spec, data, out, on_epoch)
@@ -65,7 +68,8 @@ def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -
 
     _refuse_too_many(spec)
     epochs = Queue(actor_options={"num_cpus": 0})
-    listening = threading.Thread(target=_relay, args=(epochs, on_epoch), daemon=True)
+    failures: list[Exception] = []
+    listening = threading.Thread(target=_relay, args=(epochs, on_epoch, failures), daemon=True)
     listening.start()
     trainer = TorchTrainer(
         _worker,
@@ -73,7 +77,7 @@ def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -
         scaling_config=ScalingConfig(num_workers=spec.train.num_workers, use_gpu=_device(spec) == "cuda"),
         run_config=RunConfig(
             name=f"{out.name}-workers",
-            storage_path=str(out.parent.resolve()),
+            storage_path=str(out.parent),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
         ),
     )
@@ -85,6 +89,8 @@ def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -
         epochs.put(_DONE)
         listening.join(timeout=10)
         epochs.shutdown()
+    if failures:
+        raise failures[0]
     trained: TrainResult = result.return_value
     return trained
 
@@ -108,21 +114,25 @@ def _worker(settings: dict[str, Any]) -> TrainResult:
     return fit_loop(settings["spec"], ray.get(settings["data"]), Path(settings["out"]), tell, place, prepare_model)
 
 
-def _relay(epochs: Any, on_epoch: Listener) -> None:
+def _relay(epochs: Any, on_epoch: Listener, failures: list[Exception]) -> None:
+    """Pass on what the workers tell, until a failure of the listener, which is raised when the training has ended."""
     while (report := epochs.get()) is not _DONE:
-        on_epoch(report)
+        try:
+            if not failures:
+                on_epoch(report)
+        except Exception as error:  # noqa: BLE001 - kept for the caller's thread
+            failures.append(error)
 
 
 def _refuse_too_many(spec: TrainSpec) -> None:
     """Refuse before anything starts what the cluster cannot hold: Ray Train would wait for ever."""
-    import ray
-
+    workers = spec.train.num_workers
     resource = "GPU" if _device(spec) == "cuda" else "CPU"
-    there = ray.cluster_resources().get(resource, 0.0)
-    if there < spec.train.num_workers:
+    room = room_for(workers, resource)
+    if room.free < workers:
         raise ClusterError(
-            f"train.num_workers is {spec.train.num_workers}, and each worker takes 1 {resource}, but this cluster has "
-            f"{there:g}. Lower train.num_workers or add nodes."
+            f"train.num_workers is {workers}, and each worker takes 1 {resource}, but this cluster has "
+            f"{room.free:g} free of {room.total:g}. Lower train.num_workers, add nodes, or stop what holds the rest."
         )
 
 

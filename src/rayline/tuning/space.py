@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -24,6 +25,10 @@ def check(config: Config) -> dict[str, Space]:
         )
     for key, space in config.tune.space.items():
         _check_key(key)
+        if space.log and space.integer and space.low is not None and space.low < 1:
+            raise ConfigError(
+                f"tune.space '{key}': a logarithmic span of whole numbers needs a low of 1 or more, not {space.low:g}."
+            )
         for value in _corners(space):
             try:
                 with_values(config, {key: value})
@@ -56,4 +61,7 @@ def _corners(space: Space) -> list[Any]:
         return list(space.choose)
     assert space.low is not None
     assert space.high is not None
-    return [int(space.low), int(space.high)] if space.integer else [space.low, space.high]
+    if space.integer:
+        return [int(space.low), int(space.high)]
+    inside = space.low + (space.high - space.low) / math.pi  # no whole number: 1.0 and 64.0 would pass for such
+    return [space.low, space.high, inside]

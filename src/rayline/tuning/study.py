@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -11,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray.tune.schedulers import ASHAScheduler
+
+from ray import tune as ray_tune
 from rayline.config import Config, Space, with_values
 from rayline.errors import ClusterError, TrainingFailed
 from rayline.training.checkpoint import STATE
 from rayline.training.metrics import direction
+from rayline.training.room import room_for
 from rayline.training.spec import EpochReport, TrainData, TrainSpec
 from rayline.tuning import ledger
 from rayline.tuning.ledger import Status, Trial
@@ -25,6 +30,7 @@ __all__ = ["StudyResult", "Trial", "tune"]
 NUMBER = "__number__"
 ENDED = "ended"
 STARTUP_TRIALS = 4  # random trials before the sampler begins to learn
+GROUP_CPUS = 0.01  # of a trial that waits for a worker group of its own; Ray Tune takes no trial without any
 REDUCTION = 3  # ASHA keeps one trial in three at each rung
 
 
@@ -60,6 +66,7 @@ def tune(
     assert config.tune is not None
     mode = direction(config.train.metric, spec.task)
     concurrent = concurrent_trials(config)
+    out = out.resolve()  # a trial's process has another working folder
     out.mkdir(parents=True, exist_ok=True)
     file = out / "trials.jsonl"
     _run(config, space, mode, concurrent, data, spec, out, _Ends(file, on_trial))
@@ -83,16 +90,15 @@ def concurrent_trials(config: Config) -> int:
     Raises:
         ClusterError: not even one fits.
     """
-    import ray
-
     assert config.tune is not None
-    each = config.tune.cpus_per_trial if config.train.num_workers == 1 else config.train.num_workers + 0.01
-    free = ray.available_resources().get("CPU", 0.0)
-    fitting = int(free / each + 1e-9)
+    alone = config.train.num_workers == 1
+    each = config.tune.cpus_per_trial if alone else config.train.num_workers + GROUP_CPUS
+    room = room_for(each)
+    fitting = int(room.free / each + 1e-9)
     if fitting < 1:
         raise ClusterError(
-            f"a trial needs {each:g} CPUs and the cluster has {free:g} free of "
-            f"{ray.cluster_resources().get('CPU', 0.0):g}. Lower tune.cpus_per_trial or add nodes."
+            f"a trial needs {each:g} CPUs and the cluster has {room.free:g} free of {room.total:g}. "
+            f"Lower {'tune.cpus_per_trial' if alone else 'train.num_workers'}, add nodes, or stop what holds the rest."
         )
     return min(fitting, config.tune.max_concurrent or fitting, config.tune.trials)
 
@@ -107,7 +113,6 @@ def _run(
     out: Path,
     ends: _Ends,
 ) -> None:
-    from ray.tune.schedulers import ASHAScheduler
 
     from ray import tune as ray_tune
 
@@ -130,7 +135,7 @@ def _run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(trainable, {"CPU": settings.cpus_per_trial if alone else 0.01}),
+            ray_tune.with_resources(trainable, {"CPU": settings.cpus_per_trial if alone else GROUP_CPUS}),
             param_space={},
             tune_config=ray_tune.TuneConfig(
                 metric=metric,
@@ -141,9 +146,7 @@ def _run(
                 scheduler=scheduler if alone else None,
                 reuse_actors=True,
             ),
-            run_config=ray_tune.RunConfig(
-                name="tune", storage_path=str(out.resolve()), verbose=0, callbacks=[_callback(ends, out)]
-            ),
+            run_config=ray_tune.RunConfig(name="tune", storage_path=str(out), verbose=0, callbacks=[_Relay(ends, out)]),
         )
         tuner.fit()
     if ends.failure is not None:
@@ -154,10 +157,6 @@ def run_trial(
     params: dict[str, Any], *, config: Config, data: TrainData, spec: TrainSpec, out: str
 ) -> None:  # runs in a trial's process
     """Train one configuration and report each epoch to Ray Tune."""
-    import dataclasses
-
-    from ray import tune as ray_tune
-
     number = int(params[NUMBER])
     chosen = with_values(config, settings_of({key: value for key, value in params.items() if key != NUMBER}))
     trial_spec = dataclasses.replace(spec, model=chosen.model, train=chosen.train)
@@ -209,27 +208,33 @@ class _Ends:
             self.failure = self.failure or failure
 
 
-def _callback(ends: _Ends, out: Path) -> Any:
-    from ray import tune as ray_tune
+class _Relay(ray_tune.Callback):  # type: ignore[misc]  # Ray Tune is untyped
+    """Passes Ray Tune's words on, in the driver: a stopped trial gets no chance to tell its own end."""
 
-    class Relay(ray_tune.Callback):  # type: ignore[misc]
-        """Passes Ray Tune's words on, in the driver: a stopped trial gets no chance to tell its own end."""
+    def __init__(self, ends: _Ends, out: Path) -> None:
+        self._ends = ends
+        self._out = out
 
-        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-            if "epoch" in result:
-                ends.reported(trial.config[NUMBER], result)
+    def __getstate__(self) -> dict[str, Any]:
+        """Stay out of Ray Tune's own snapshots: the listener behind this belongs to this process alone."""
+        return {}
 
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._ended(trial, None)
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        """Keep an epoch."""
+        if "epoch" in result:
+            self._ends.reported(trial.config[NUMBER], result)
 
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._ended(trial, _last_line(trial.error_file))
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Keep a trial that came to its end, or was stopped."""
+        self._ended(trial, None)
 
-        def _ended(self, trial: Any, error: str | None) -> None:
-            params = settings_of({key: value for key, value in trial.config.items() if key != NUMBER})
-            ends.ended(trial.config[NUMBER], params, out / f"trial-{trial.config[NUMBER]:03d}", error)
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Keep a trial that failed."""
+        self._ended(trial, _last_line(trial.error_file))
 
-    return Relay()
+    def _ended(self, trial: Any, error: str | None) -> None:
+        params = settings_of({key: value for key, value in trial.config.items() if key != NUMBER})
+        self._ends.ended(trial.config[NUMBER], params, self._out / f"trial-{trial.config[NUMBER]:03d}", error)
 
 
 def _sampler(space: Mapping[str, Space], metric: str, mode: str, seed: int) -> Any:

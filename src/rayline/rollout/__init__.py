@@ -1,0 +1,1 @@
+"""Rollouts: a plan, a state, a pure policy, and the one actor that observes, decides, persists and acts."""

@@ -1,0 +1,166 @@
+"""The verbs of a rollout as functions: what the command line and the flow call.
+
+``start``, ``promote``, ``pause``, ``resume``, ``abort`` and ``undo`` need a Ray connection and return as soon as the
+decision is on disk. ``status``, ``last``, ``watch`` and ``wait`` read the storage folder alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayline.config import RolloutConfig
+from rayline.errors import NotFoundError, ServiceError, suggestion
+from rayline.rollout.controller import call, new_id
+from rayline.rollout.engine import Order
+from rayline.rollout.plan import Plan
+from rayline.rollout.ports import LIVE, Ports
+from rayline.rollout.state import RolloutState
+from rayline.rollout.storage import RolloutFiles
+from rayline.serving.names import service_folder
+
+if TYPE_CHECKING:
+    from rayline.serving.plan import LiveVersion
+
+POLL_S = 0.1
+SILENT_S = 30.0
+NOTES_S = 15.0
+
+
+def start(
+    name: str,
+    *,
+    storage: str | Path,
+    rollout: RolloutConfig,
+    version: LiveVersion,
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+    ports: Ports = LIVE,
+) -> RolloutState:
+    """Begin to move a service's traffic to a version.
+
+    Args:
+        name: the service, and the registered model.
+        storage: the project's state folder.
+        rollout: the steps.
+        version: the canary, with its bundle where every replica can read it.
+        tracking_uri: of MLflow; None is the one under ``storage``.
+        experiment: that the rollout's MLflow run belongs to; default: ``name``.
+        ports: how the controller reaches service and store, where it is not running yet.
+
+    Raises:
+        ConfigError: the plan cannot work.
+        RolloutRefused: another rollout is under way, or the version has the traffic already.
+        NotFoundError: the service does not run.
+    """
+    plan = Plan.from_config(rollout, ports.task(version))
+    order = Order(new_id(), plan, version, tracking_uri, experiment or name)
+    return call(name, str(storage), ports, "start", order)
+
+
+def undo(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:
+    """Begin to return all traffic, at once, to what was stable before the last finished rollout.
+
+    Raises:
+        RolloutRefused: a rollout is under way (abort that one), or there is nothing to return to.
+        NotFoundError: there was no rollout, or the service does not run.
+    """
+    state = status(name, storage=storage)
+    order = Order(new_id(), None, None, state.tracking_uri, state.experiment)
+    return call(name, str(storage), ports, "start", order)
+
+
+def promote(name: str, *, storage: str | Path, full: bool = False, ports: Ports = LIVE) -> RolloutState:
+    """Go on from a pause; with ``full``, skip every step that is left. Raises ``RolloutRefused``."""
+    return _ask(name, storage, ports, "promote", full=full)
+
+
+def pause(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:
+    """Hold a rollout where it is. Raises ``RolloutRefused``."""
+    return _ask(name, storage, ports, "pause")
+
+
+def resume(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:
+    """Go on after a pause by hand, or measure again after an analysis without a verdict. Raises ``RolloutRefused``."""
+    return _ask(name, storage, ports, "resume")
+
+
+def abort(name: str, *, storage: str | Path, reason: str = "aborted by a person", ports: Ports = LIVE) -> RolloutState:
+    """Return all traffic to the stable version at once. Raises ``RolloutRefused`` where the rollout has ended."""
+    return _ask(name, storage, ports, "abort", reason=reason)
+
+
+def last(name: str, *, storage: str | Path) -> RolloutState | None:
+    """Return the rollout under way or the last one; None where there was none."""
+    return RolloutFiles(storage, name).read()
+
+
+def status(name: str, *, storage: str | Path) -> RolloutState:
+    """Return the rollout under way or the last one. Raises ``NotFoundError`` where there was none."""
+    state = last(name, storage=storage)
+    if state is None:
+        folder = service_folder(storage, name)
+        if not folder.is_dir():
+            known = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+            raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}")
+        raise NotFoundError(f"service '{name}' has no rollout. `rayline rollout start {name}` begins one.")
+    return state
+
+
+def watch(name: str, *, storage: str | Path) -> Iterator[RolloutState]:
+    """Yield the rollout now and after each change, until it has ended or waits for a person.
+
+    One that has ended is followed until the tracking store has its last word too, for ``NOTES_S`` seconds at most.
+
+    Raises:
+        NotFoundError: there was none.
+        ServiceError: its controller gave no sign of life for ``SILENT_S`` seconds.
+    """
+    files = RolloutFiles(storage, name)
+    state = status(name, storage=storage)
+    signs, heard, ended = files.signs(), time.monotonic(), None
+    yield state
+    while True:
+        now = time.monotonic()
+        if state.waiting:
+            return
+        if state.settled:
+            ended = ended or now
+            if not state.notes or now - ended > NOTES_S:
+                return
+        elif now - heard > SILENT_S:
+            raise ServiceError(
+                f"the controller of the rollout of '{name}' has given no sign of life for {SILENT_S:.0f} s. Any verb "
+                f"but status brings it back, for instance `rayline rollout pause {name}`."
+            )
+        time.sleep(POLL_S)
+        fresh = files.signs()
+        if fresh != signs:
+            heard = time.monotonic()
+        if fresh[0] != signs[0]:
+            state = status(name, storage=storage)
+            yield state
+        signs = fresh
+
+
+def wait(name: str, *, storage: str | Path, timeout: float | None = None) -> RolloutState:
+    """Return the rollout once it has ended or waits for a person.
+
+    Raises:
+        NotFoundError: there was none.
+        ServiceError: ``timeout`` seconds have passed, or its controller gives no sign of life.
+    """
+    began = time.monotonic()
+    state = status(name, storage=storage)
+    for state in watch(name, storage=storage):
+        if timeout is not None and time.monotonic() - began > timeout:
+            raise ServiceError(f"the rollout of '{name}' is {state.place} after {timeout:.0f} s.")
+    return state
+
+
+def _ask(name: str, storage: str | Path, ports: Ports, verb: str, **details: Any) -> RolloutState:
+    status(name, storage=storage)
+    return call(name, str(storage), ports, "ask", new_id(), verb, details)
+

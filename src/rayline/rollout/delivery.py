@@ -1,0 +1,64 @@
+"""Hands the notes of a rollout to the tracking store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from rayline.errors import NotFoundError
+from rayline.rollout.notes import (
+    Decisions,
+    DropAlias,
+    FinishRun,
+    Note,
+    OpenRun,
+    Points,
+    SetAlias,
+    TagVersion,
+)
+from rayline.rollout.ports import Records
+
+ARTIFACT = "rollout/decisions.json"
+
+
+def deliver(note: Note, model: str, runs: Mapping[str, str], records: Records) -> str | None:
+    """Write one note.
+
+    Args:
+        note: what to write.
+        model: the registered model's name.
+        runs: rollout id to run id.
+        records: the store.
+
+    Returns:
+        The id of the run that was opened, for ``OpenRun``; else None.
+
+    Raises:
+        TrackingError: the store cannot be reached now.
+        RaylineError: the store will never take it.
+    """
+    match note:
+        case SetAlias(alias=alias, number=number):
+            records.set_alias(model, alias, number)
+        case DropAlias(alias=alias, number=number):
+            with suppress(NotFoundError):
+                if records.version(model, f"@{alias}").number == number:
+                    records.drop_alias(model, alias)
+        case TagVersion(number=number, tags=tags):
+            records.tag_version(model, number, tags)
+        case OpenRun(experiment=experiment, name=name, tags=tags):
+            return records.start_run(experiment, name, tags)
+        case Points(points=points):
+            records.log_metrics(_run(note.rollout, runs), points)
+        case Decisions(text=text):
+            records.log_text(_run(note.rollout, runs), text, ARTIFACT)
+        case FinishRun(status=status, tags=tags):
+            records.set_tags(_run(note.rollout, runs), tags)
+            records.finish_run(_run(note.rollout, runs), status)
+    return None
+
+
+def _run(rollout: str, runs: Mapping[str, str]) -> str:
+    if rollout not in runs:
+        raise NotFoundError(f"rollout '{rollout}' has no run in the tracking store.")
+    return runs[rollout]

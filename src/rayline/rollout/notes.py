@@ -1,0 +1,103 @@
+"""What a rollout wants written to the tracking store: an outbox that is emptied beside the traffic, never before it.
+
+Notes to the registry and notes to runs are two lanes: each is delivered in order, and neither waits for the other.
+Delivering a note twice leaves the same result, but for ``OpenRun``, which a crash in the wrong moment leaves behind as
+an empty run. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+POINTS_KEPT = 20_000
+
+
+class OpenRun(Struct, frozen=True, tag="open_run"):
+    """Open the MLflow run of a rollout."""
+
+    rollout: str
+    experiment: str
+    name: str
+    tags: dict[str, str]
+
+
+class Points(Struct, frozen=True, tag="points"):
+    """Log (name, value, step) points to a rollout's run."""
+
+    rollout: str
+    points: tuple[tuple[str, float, int], ...]
+
+
+class Decisions(Struct, frozen=True, tag="decisions"):
+    """Write a rollout's decisions so far as an artifact, over the earlier ones."""
+
+    rollout: str
+    text: str
+
+
+class FinishRun(Struct, frozen=True, tag="finish_run"):
+    """Close a rollout's run, with its last tags."""
+
+    rollout: str
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    tags: dict[str, str]
+
+
+class SetAlias(Struct, frozen=True, tag="set_alias"):
+    """Point an alias at a version."""
+
+    alias: str
+    number: int
+
+
+class DropAlias(Struct, frozen=True, tag="drop_alias"):
+    """Take an alias off a version, where it still points at it."""
+
+    alias: str
+    number: int
+
+
+class TagVersion(Struct, frozen=True, tag="tag_version"):
+    """Set tags of a version."""
+
+    number: int
+    tags: dict[str, str]
+
+
+Note = OpenRun | Points | Decisions | FinishRun | SetAlias | DropAlias | TagVersion
+Lane = Literal["registry", "runs"]
+
+
+def lane(note: Note) -> Lane:
+    """Return the lane that a note travels in."""
+    return "registry" if isinstance(note, SetAlias | DropAlias | TagVersion) else "runs"
+
+
+def added(notes: tuple[Note, ...], note: Note) -> tuple[Note, ...]:
+    """Return the outbox with one more note: points join those that wait, a newer text replaces an older one.
+
+    So the outbox stays small however long the store is away; beyond ``POINTS_KEPT`` the oldest points are let go.
+    """
+    if isinstance(note, Points | Decisions):
+        for place, waiting in enumerate(notes):
+            if type(waiting) is type(note) and waiting.rollout == note.rollout:
+                joined: Note = note
+                if isinstance(note, Points) and isinstance(waiting, Points):
+                    joined = replace(note, points=(waiting.points + note.points)[-POINTS_KEPT:])
+                return (*notes[:place], joined, *notes[place + 1 :])
+    return (*notes, note)
+
+
+def without(notes: tuple[Note, ...], taken: Note) -> tuple[Note, ...]:
+    """Return the outbox after the store took a note; what was joined to it meanwhile stays."""
+    for place, waiting in enumerate(notes):
+        if waiting == taken:
+            return (*notes[:place], *notes[place + 1 :])
+        if isinstance(waiting, Points) and isinstance(taken, Points) and waiting.rollout == taken.rollout:
+            size = len(taken.points)
+            if waiting.points[:size] == taken.points:
+                return (*notes[:place], replace(waiting, points=waiting.points[size:]), *notes[place + 1 :])
+    return notes

@@ -1,0 +1,122 @@
+"""What a person may ask of a rollout under way. Each verb gives the next state or refuses with the way out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from rayline.errors import RolloutRefused
+from rayline.rollout.moves import decided, ended_analysis, fresh_analysis, gone_back
+from rayline.rollout.plan import Analyse, Pause, SetWeight
+from rayline.rollout.state import RolloutState
+from rayline.serving.plan import LiveVersion
+
+
+def promote(state: RolloutState, now: float, *, full: bool = False) -> RolloutState:
+    """Return the state past a pause; with ``full``, past every step that is left. Raises ``RolloutRefused``."""
+    _refuse_final(state, "promote")
+    going = {"phase": "Progressing", "paused_for": "", "step_done": True}
+    if full:
+        last = len(state.plan.steps) - 1
+        whole = next(place for place, step in enumerate(state.plan.steps) if step == SetWeight(100))
+        state = ended_analysis(state, "Inconclusive", "skipped by a person")
+        step = min(last, whole - 1) if state.weight < 100 else max(last, state.step)
+        return decided(
+            state, now, "promote", "promoted in full by a person: every step left is skipped", step=step, **going
+        )
+    if state.paused_for == "hand":
+        return resume(state, now)
+    if state.phase != "Paused":
+        raise RolloutRefused(
+            f"the rollout of '{state.service}' to v{state.canary} is not paused ({state.place}). "
+            f"`rayline rollout promote {state.service} --full` skips every step that is left."
+        )
+    return decided(state, now, "promote", f"promoted past step {state.step + 1} by a person", **going)
+
+
+def pause(state: RolloutState, now: float) -> RolloutState:
+    """Return the state held where it is; an open action is still done. Raises ``RolloutRefused``."""
+    _refuse_final(state, "pause")
+    if state.waiting:
+        raise RolloutRefused(f"the rollout of '{state.service}' to v{state.canary} is paused already: {state.message}.")
+    if state.step >= len(state.plan.steps):
+        raise RolloutRefused(
+            f"the rollout of '{state.service}' to v{state.canary} is past its last step; "
+            f"`rayline rollout undo {state.service}` takes it back."
+        )
+    reason = f"paused at {state.weight} % by a person; `resume` goes on"
+    return decided(state, now, "pause", reason, phase="Paused", paused_for="hand")
+
+
+def resume(state: RolloutState, now: float) -> RolloutState:
+    """Return the state going on: after a pause by hand, or with an analysis begun anew. Raises ``RolloutRefused``."""
+    _refuse_final(state, "resume")
+    step = state.current
+    if state.paused_for == "hand":
+        timed = isinstance(step, Pause) and not state.step_done
+        phase, paused_for = ("Paused", "time") if timed else ("Progressing", "")
+        return decided(state, now, "resume", "resumed by a person", phase=phase, paused_for=paused_for)
+    if state.paused_for == "verdict" and isinstance(step, Analyse):
+        run = fresh_analysis(state, state.step, step.config, now)
+        reason = f"the analysis at {state.weight} % begins anew, as a person asked"
+        return decided(state, now, "resume", reason, phase="Progressing", paused_for="", analysis=run)
+    way = "promote" if state.phase == "Paused" else "status"
+    raise RolloutRefused(
+        f"the rollout of '{state.service}' to v{state.canary} was not paused by hand ({state.place}). "
+        f"Use `rayline rollout {way} {state.service}`."
+    )
+
+
+def abort(state: RolloutState, now: float, *, reason: str) -> RolloutState:
+    """Return the state that takes the canary back at once, whatever was going on. Raises ``RolloutRefused``."""
+    _refuse_final(state, "abort")
+    return gone_back(state, now, "abort", reason)
+
+
+def answered(state: RolloutState, request: str) -> RolloutState:
+    """Return the state that remembers a verb by its id, so that it acts once however often it is sent."""
+    return replace(state, requests=(*state.requests, request)[-32:])
+
+
+def _refuse_final(state: RolloutState, verb: str) -> None:
+    if state.phase == "Healthy":
+        raise RolloutRefused(
+            f"cannot {verb}: the rollout of '{state.service}' to v{state.canary} is Healthy, it has taken over. "
+            f"`rayline rollout undo {state.service}` returns to v{state.stable}."
+        )
+    if state.phase == "Degraded":
+        raise RolloutRefused(
+            f"cannot {verb}: the rollout of '{state.service}' to v{state.canary} is Degraded, it was taken back: "
+            f"{state.message}. `rayline rollout start {state.service}` begins another."
+        )
+
+
+def returning(history: Sequence[RolloutState], service: str, stable: int) -> LiveVersion:
+    """Return what was stable before the version that is now.
+
+    Args:
+        history: rollouts of the service, the latest first.
+        service: its name.
+        stable: the version number that has the traffic now.
+
+    Raises:
+        RolloutRefused: no rollout brought it there.
+    """
+    for state in history:
+        if state.phase == "Healthy" and state.canary == stable:
+            return state.stable_version
+    raise RolloutRefused(
+        f"'{service}' has no version to return to: no rollout brought v{stable} to all traffic. "
+        f"`rayline deploy {service}@N` gives another version all traffic."
+    )
+
+
+def refuse_second(state: RolloutState, verb: str) -> None:
+    """Raise ``RolloutRefused`` where a rollout is under way, naming it and the way out."""
+    if not state.settled:
+        name = state.service
+        raise RolloutRefused(
+            f"cannot {verb}: a rollout of '{name}' to v{state.canary} is under way ({state.place}). Wait for it with "
+            f"`rayline rollout status {name} --wait`, or end it with `rayline rollout abort {name}`."
+        )
