@@ -90,6 +90,8 @@ def stop(storage: str | Path) -> bool:
     if head is None:
         _record(Path(storage)).unlink(missing_ok=True)
         return False
+    if "ray" in sys.modules:  # a driver that stays connected would wait a minute for the head to come back
+        sys.modules["ray"].shutdown()
     os.killpg(head.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_DEADLINE_S
     while _group_alive(head.pid):

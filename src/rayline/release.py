@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.config import Config, RolloutConfig
 from rayline.errors import RolloutRefused, ServiceError
-from rayline.events import Finished, Notice, Started
+from rayline.events import Finished, RolloutMoved, Started
 from rayline.project import Project
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def follow(project: Project, state: RolloutState) -> Released:
     """Tell each change of a rollout until it ends or waits for a person."""
     from rayline.rollout import commands
 
-    said = ""
+    said: tuple[int, str] | None = None
     for state in commands.watch(project.config.name, storage=str(project.storage)):
-        if state.message and state.message != said:
-            said = state.message
-            project.listener(Notice(said))
+        if said != (state.weight, state.message):
+            said = (state.weight, state.message)
+            project.listener(RolloutMoved(state.phase, state.stable, state.canary, state.weight, state.message))
     ended = Released(state.canary, state.phase, state.message, service_url(project.config))
     project.listener(Finished("release", state.seconds, False, f"{state.phase}: {state.message}"))
     return ended

@@ -83,7 +83,7 @@ class FlowScreen:
                 )
             case RolloutMoved(phase, _, canary, weight, message):
                 self._status.update(f"[cyan]release[/]  {phase}: version {canary} at {weight} %")
-                console.print(f"    [dim]v{canary} {weight:>3} %[/]  {escape(message)}", soft_wrap=True)
+                console.print(f"    v{canary} [magenta]{weight:>3} %[/]  {escape(message)}", soft_wrap=True)
             case Notice(text):
                 console.print(f"    {escape(text)}", soft_wrap=True)
 

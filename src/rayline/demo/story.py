@@ -97,10 +97,12 @@ def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Liste
         with Clients(url, rows, truth) as clients:
             _until(lambda: clients.requests > WARM_UP_REQUESTS, "the first requests to be answered")
             listener(Chapter("A sweep finds a better model: version 2 takes over under measured gates"))
+            clients.phase = "while v2 is made"
             promoted = _rolled_out(better, clients, listener)
             if promoted.phase != "Healthy":
                 raise CheckFailed(f"version {promoted.version} should have taken over, but: {promoted.message}")
             listener(Chapter("A bad model, trained on scrambled labels: version 3 is caught and taken back"))
+            clients.phase = "while v3 is made"
             returned = _rolled_out(_scrambled(written.file, better, out), clients, listener)
             if returned.phase != "Degraded":
                 raise CheckFailed(f"version {returned.version} should have been taken back, but: {returned.message}")
@@ -132,7 +134,6 @@ def _rolled_out(settings: Config, clients: Clients, listener: Listener) -> relea
             clients.phase = f"v{event.canary} at {event.weight} %"
         listener(event)
 
-    clients.phase = "while training"
     ended = flow.run(settings, listener=hear).released
     assert ended is not None
     return ended

@@ -118,31 +118,7 @@ def watch(name: str, *, storage: str | Path) -> Iterator[RolloutState]:
         NotFoundError: there was none.
         ServiceError: its controller gave no sign of life for ``SILENT_S`` seconds.
     """
-    files = RolloutFiles(storage, name)
-    state = status(name, storage=storage)
-    signs, heard, ended = files.signs(), time.monotonic(), None
-    yield state
-    while True:
-        now = time.monotonic()
-        if state.waiting:
-            return
-        if state.settled:
-            ended = ended or now
-            if not state.notes or now - ended > NOTES_S:
-                return
-        elif now - heard > SILENT_S:
-            raise ServiceError(
-                f"the controller of the rollout of '{name}' has given no sign of life for {SILENT_S:.0f} s. Any verb "
-                f"but status brings it back, for instance `rayline rollout pause {name}`."
-            )
-        time.sleep(POLL_S)
-        fresh = files.signs()
-        if fresh != signs:
-            heard = time.monotonic()
-        if fresh[0] != signs[0]:
-            state = status(name, storage=storage)
-            yield state
-        signs = fresh
+    return _changes(name, RolloutFiles(storage, name), status(name, storage=storage), None)
 
 
 def wait(name: str, *, storage: str | Path, timeout: float | None = None) -> RolloutState:
@@ -152,15 +128,38 @@ def wait(name: str, *, storage: str | Path, timeout: float | None = None) -> Rol
         NotFoundError: there was none.
         ServiceError: ``timeout`` seconds have passed, or its controller gives no sign of life.
     """
-    began = time.monotonic()
-    state = status(name, storage=storage)
-    for state in watch(name, storage=storage):
-        if timeout is not None and time.monotonic() - began > timeout:
-            raise ServiceError(f"the rollout of '{name}' is {state.place} after {timeout:.0f} s.")
+    *_, state = _changes(name, RolloutFiles(storage, name), status(name, storage=storage), timeout)
     return state
+
+
+def _changes(name: str, files: RolloutFiles, state: RolloutState, timeout: float | None) -> Iterator[RolloutState]:
+    began = heard = time.monotonic()
+    ended: float | None = None
+    signs = files.signs()
+    yield state
+    while not state.waiting:
+        now = time.monotonic()
+        if state.settled:
+            ended = ended or now
+            if not state.notes or now - ended > NOTES_S:
+                return
+        elif now - heard > SILENT_S:
+            raise ServiceError(
+                f"the controller of the rollout of '{name}' has given no sign of life for {SILENT_S:.0f} s. Any verb "
+                f"but status brings it back, for instance `rayline rollout pause {name}`."
+            )
+        elif timeout is not None and now - began > timeout:
+            raise ServiceError(f"the rollout of '{name}' is still going on after {timeout:.0f} s: {state.place}.")
+        time.sleep(POLL_S)
+        fresh = files.signs()
+        if fresh != signs:
+            heard = time.monotonic()
+        if fresh[0] != signs[0]:
+            state = status(name, storage=files.storage)
+            yield state
+        signs = fresh
 
 
 def _ask(name: str, storage: str | Path, ports: Ports, verb: str, **details: Any) -> RolloutState:
     status(name, storage=storage)
     return call(name, str(storage), ports, "ask", new_id(), verb, details)
-

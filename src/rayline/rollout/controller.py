@@ -15,6 +15,7 @@ from rayline.rollout import verbs
 from rayline.rollout.engine import Engine, Order
 from rayline.rollout.ports import Ports
 from rayline.rollout.state import RolloutState
+from rayline.rollout.storage import RolloutFiles
 
 TICK_S = 0.2
 WAITING_TICK_S = 1.0
@@ -29,7 +30,7 @@ class Controller:
 
     def __init__(self, service: str, storage: str, ports: Ports) -> None:
         """Read the rollout back and go on with it in the background."""
-        self._engine = Engine(service, storage, ports, time.time)
+        self._engine = Engine(RolloutFiles(storage, service), ports, time.time)
         self._traffic = threading.Event()
         self._notes = threading.Event()
         threading.Thread(target=self._move, name="rollout-traffic", daemon=True).start()

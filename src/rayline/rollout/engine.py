@@ -53,13 +53,13 @@ class Order:
 class Engine:
     """The rollouts of one service. Every method may be called from any thread."""
 
-    def __init__(self, service: str, storage: str, ports: Ports, clock: Callable[[], float]) -> None:
+    def __init__(self, files: RolloutFiles, ports: Ports, clock: Callable[[], float]) -> None:
         """Go on with the rollout on disk, if there is one. ``clock`` gives Unix time."""
-        self._name = service
-        self._storage = storage
+        self._name = files.service
+        self._storage = files.storage
         self._ports = ports
         self._clock = clock
-        self._files = RolloutFiles(storage, service)
+        self._files = files
         self._lock = threading.RLock()
         self._state = self._files.read()
         self._service: ServicePort | None = None

@@ -77,7 +77,7 @@ def begin(
         notes.append(SetAlias("challenger", canary.number))
     notes.append(TagVersion(canary.number, {TAG: "Progressing", REASON_TAG: f"{kind} from v{stable.number}"}))
     state = _queued(_noted(state, *notes), Load(0, canary))
-    return decided(state, now, "start", f"v{canary.number} is to take over from v{stable.number} {steps}; it is loaded")
+    return decided(state, now, "start", f"v{canary.number} is to take over from v{stable.number} {steps}: loading it")
 
 
 def decided(state: RolloutState, now: float, what: str, reason: str, **changes: Any) -> RolloutState:

@@ -16,6 +16,8 @@ class RolloutFiles:
 
     def __init__(self, storage: str | Path, service: str) -> None:
         """Name the files; nothing is read or made."""
+        self.storage = str(storage)
+        self.service = service
         folder = service_folder(storage, service)
         self._current = folder / "rollout.json"
         self._heartbeat = folder / "rollout.alive"

@@ -79,7 +79,8 @@ class Endpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
-            return await _lifespan(receive, send)
+            await _lifespan(receive, send)
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"service '{self.service}' speaks HTTP, not {scope['type']}.")
         began = perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,7 +105,7 @@ class Follower:
             return  # whoever sent it was answered; there is nobody left to tell
 
     def _report(self) -> dict[str, Any]:
-        return {"replica": self._replica, "round": self._round, **self._host.report()}
+        return {"replica": self._replica, "pid": os.getpid(), "round": self._round, **self._host.report()}
 
     def _quietly(self, call: Callable[[Any], Any]) -> None:
         import ray

@@ -7,6 +7,7 @@ every other path, health checks included, to Serve. Where the setting is absent 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rayline.serving.endpoint import Endpoint, Message, Receive, Send
@@ -23,21 +24,28 @@ def open_for(endpoint: Endpoint) -> None:
 
 
 class FrontDoor:
-    """ASGI middleware: the endpoint of this process first, then Serve."""
+    """ASGI middleware of a replica: its endpoint first, then Serve."""
+
+    def __init__(self, app: Any, endpoint: Endpoint) -> None:
+        self._app = app
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer, or hand on."""
+        if scope["type"] == "http" and self._endpoint.owns(scope["path"]):
+            await self._endpoint(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class OneRequestId:
+    """ASGI middleware of Serve's plain proxy, which gives each answer an id of its own beside the service's."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
-        endpoint = _endpoint
-        if endpoint is not None and scope["type"] == "http" and endpoint.owns(scope["path"]):
-            await endpoint(scope, receive, send)
-        else:
-            await self._behind(scope, receive, send)
-
-    async def _behind(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Let Serve answer. Its own request id comes second where the service has given one."""
+        """Hand on, and keep the first id."""
 
         async def send_once(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -48,10 +56,17 @@ class FrontDoor:
 
 
 def middlewares() -> list[Any]:
-    """Return what Serve's callback setting asks for."""
+    """Return what Serve's callback setting asks for: nothing in processes that are not a service's."""
     from starlette.middleware import Middleware
 
-    return [Middleware(FrontDoor)]
+    if _endpoint is not None:
+        return [Middleware(FrontDoor, endpoint=_endpoint)]
+    return [] if requests_come_direct() else [Middleware(OneRequestId)]
+
+
+def requests_come_direct() -> bool:
+    """Tell whether the ingress connects to the replicas themselves, as HAProxy does, and not to a proxy process."""
+    return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
 
 def _first_id(headers: Any) -> list[Any]:

@@ -147,7 +147,7 @@ class LiveState:
         """Return the live replicas: what each has loaded, why a version failed, and its generation."""
         await self._bury_dead()
         return {
-            name: {key: each.report[key] for key in ("generation", "loaded", "failed")}
+            name: {key: each.report[key] for key in ("pid", "generation", "loaded", "failed")}
             for name, each in self._live().items()
         }
 
@@ -169,7 +169,7 @@ class LiveState:
         """Hear a replica and answer it when there is news, or after a while.
 
         Args:
-            report: ``replica`` (its name), ``round`` and ``generation`` that it has seen, ``loaded``, ``failed`` and
+            report: ``replica`` (its name), ``pid``, ``round`` and ``generation`` that it has seen, ``loaded``, ``failed`` and
                 ``stats``.
             actor: a handle to the replica, by which a silent one is told from a dead one.
 
@@ -206,6 +206,7 @@ class LiveState:
             replica = self._replicas[name] = Replica(report, actor, time.monotonic())
             self._forget()
         replica.report, replica.heard, replica.gone = report, time.monotonic(), False
+        replica.actor = actor or replica.actor
         self._wake("_heard")
         return replica
 

@@ -5,6 +5,7 @@ Nothing here loads training code, user code or, for the ready-made network, torc
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from random import getrandbits
 from typing import Any
@@ -28,13 +29,11 @@ class ReplicaSettings:
         service: the service's name.
         storage: where bundles, plan and feedback lie.
         max_rows: per request.
-        direct: requests come straight to this process, so that the peer's address can be checked.
     """
 
     service: str
     storage: str
     max_rows: int
-    direct: bool
 
 
 class Replica:
@@ -61,7 +60,7 @@ class Replica:
             feedback,
             pass_on=self._follower.pass_on,
             max_rows=settings.max_rows,
-            peers=Peers() if settings.direct else None,
+            peers=Peers() if frontdoor.requests_come_direct() else None,
         )
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
@@ -93,6 +92,7 @@ class Replica:
 
 def one_thread_per_process() -> None:
     """Keep matrix products on the thread that asked: a row's are too small to share, and replicas share the cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch, where a bundle brings its own module
     import numpy  # noqa: F401 - its BLAS must be loaded before it can be told
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

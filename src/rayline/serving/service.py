@@ -17,7 +17,7 @@ from rayline.cluster import NAMESPACE
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving.counters import prediction_edges
-from rayline.serving.ingress import check_port, chosen_ingress
+from rayline.serving.ingress import check_port
 from rayline.serving.names import live_state_handle, live_state_name, plan_path, service_folder
 from rayline.serving.observation import Observation
 from rayline.serving.plan import LiveVersion, TrafficPlan
@@ -179,9 +179,10 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
 
     if not ray.is_initialized():
         raise ClusterError("Ray is not connected; call rayline.cluster.connect first.")
-    began = time.perf_counter()
     from rayline.registry.bundle import Bundle
 
+    began = time.perf_counter()
+    storage = str(Path(storage).resolve())
     features = Bundle.load(plan_version.path).features
     known = serve.status()
     address = "127.0.0.1" if config.host in ("0.0.0.0", *LOOPBACK) else config.host
@@ -206,10 +207,6 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
         _await_running(name)
         _await_answer(service.url, config)
     except RaylineError:
-        import os
-
-        if os.environ.get("HOLD"):
-            raise
         serve.delete(name)
         ray.kill(state, no_restart=True)
         raise
@@ -228,7 +225,6 @@ def _switch(service: Service, version: LiveVersion) -> None:
 
 def _live_state(name: str, storage: str) -> Any:
     import ray
-
     from rayline.serving.live_state import LiveState
 
     return (
@@ -247,14 +243,13 @@ def _live_state(name: str, storage: str) -> Any:
 
 
 def _start(name: str, config: ServiceConfig, storage: str) -> None:
-    from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
+    from ray import serve
     from rayline.serving.replica import Replica, ReplicaSettings
 
     logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
-    direct = chosen_ingress(config.ingress) == "haproxy"
     serve.start(
         proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
         http_options=HTTPOptions(host=config.host, port=config.port),
@@ -273,7 +268,7 @@ def _start(name: str, config: ServiceConfig, storage: str) -> None:
         graceful_shutdown_timeout_s=10,
         logging_config=logging_config,
     )
-    settings = ReplicaSettings(name, storage, config.max_rows, direct)
+    settings = ReplicaSettings(name, storage, config.max_rows)
     target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=f"/{name}")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 

@@ -56,7 +56,7 @@ def fit_loop(
         parallel: wraps the module for a group of workers.
 
     Raises:
-        TrainingFailed: the loss, or the watched metric, is not finite; the message names epoch, step and learning rate.
+        TrainingFailed: the loss, or an output, is not finite; the message names epoch, step and learning rate.
         ConfigError: the metric or the builder is unknown.
         DataError: the training part has fewer rows than there are workers, or the validation part has none.
     """
@@ -74,10 +74,9 @@ def fit_loop(
     best_score, best_epoch, stopped, folder = math.inf, 0, "finished", out / "best"
     for epoch in range(1, settings.epochs + 1):
         loss = _epoch(trained, optimizer, x, y, spec, place, epoch)
-        valid = _measured(module, data.valid, spec, place.device)
+        valid = _measured(module, data.valid, spec, place.device, epoch)
         report = EpochReport(epoch, {"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}})
         history.append(report)
-        _refuse_nan(valid[settings.metric], f"validation {settings.metric}", spec, f"epoch {epoch}")
         score = valid[settings.metric] * (1 if better == "min" else -1)
         if score < best_score:
             best_score, best_epoch = score, epoch
@@ -109,13 +108,13 @@ def _epoch(
         loss = _loss(module(x[picked]), y[picked], spec.task)
         value = loss.detach()
         if step % CHECK_EVERY == 0:
-            _refuse_nan(float(value), "loss", spec, f"epoch {epoch}, step {step}")
+            _refuse_nan(float(value), spec, epoch, step)
         loss.backward()
         optimizer.step()
         total += value.double() * len(chosen)
         rows += len(chosen)
     mean = float(total) / rows
-    _refuse_nan(mean, "loss", spec, f"epoch {epoch}, step {step}")
+    _refuse_nan(mean, spec, epoch, step)
     return mean
 
 
@@ -138,11 +137,14 @@ def _loss(outputs: Tensor, truth: Tensor, task: Task) -> Tensor:
     return functional.cross_entropy(outputs, truth)
 
 
-def _measured(module: nn.Module, part: Part, spec: TrainSpec, device: str) -> dict[str, float]:
+def _measured(module: nn.Module, part: Part, spec: TrainSpec, device: str, epoch: int) -> dict[str, float]:
     module.eval()
     with torch.inference_mode():
         outputs = [module(_shared(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
         values = torch.cat(outputs).double().cpu().numpy()
+    broken = values[~np.isfinite(values)]
+    if broken.size:
+        raise _not_finite(float(broken[0]), "an output for the validation part", spec, f"epoch {epoch}")
     return measure(spec.task, values, part[1], spec.target_std)
 
 
@@ -174,9 +176,13 @@ def _refuse_too_few(data: TrainData, place: Place) -> None:
         raise DataError("the validation part has no rows to choose the best epoch by. Raise data.split.valid.")
 
 
-def _refuse_nan(value: float, name: str, spec: TrainSpec, where: str) -> None:
-    if not math.isfinite(value):
-        raise TrainingFailed(
-            f"the {name} is {value} at {where}, with learning rate {spec.train.learning_rate:g}. "
-            "Lower train.learning_rate, or look for extreme values in the data with `rayline validate`."
-        )
+def _refuse_nan(loss: float, spec: TrainSpec, epoch: int, step: int) -> None:
+    if not math.isfinite(loss):
+        raise _not_finite(loss, "the loss", spec, f"epoch {epoch}, step {step}")
+
+
+def _not_finite(value: float, name: str, spec: TrainSpec, where: str) -> TrainingFailed:
+    return TrainingFailed(
+        f"{name} is {value} at {where}, with learning rate {spec.train.learning_rate:g}. "
+        "Lower train.learning_rate, or look for extreme values in the data with `rayline validate`."
+    )

@@ -113,9 +113,6 @@ def _run(
     out: Path,
     ends: _Ends,
 ) -> None:
-
-    from ray import tune as ray_tune
-
     settings = config.tune
     assert settings is not None
     alone = config.train.num_workers == 1

@@ -1,0 +1,215 @@
+"""The live state without Ray: plans reach replicas that wait, come back from disk, and are acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayline.errors import ServiceError, UsageError
+from rayline.serving import live_state
+from rayline.serving.live_state import LiveState
+from rayline.serving.observation import ArmStats, Observation
+from rayline.serving.plan import LiveVersion, TrafficPlan
+
+ONE, TWO = LiveVersion(1, "/bundles/1", "a" * 64), LiveVersion(2, "/bundles/2", "b" * 64)
+FIRST = TrafficPlan.first("churn", ONE)
+VERSION_TWO = {"number": 2, "path": "/bundles/2", "digest": "b" * 64}
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 20))
+
+
+class FakeReplica:
+    """Polls as a replica does; loads what ``loads`` allows."""
+
+    def __init__(self, state: LiveState, name: str, *, loads: bool = True) -> None:
+        self.state, self.name, self.loads = state, name, loads
+        self.plan: TrafficPlan | None = None
+        self.round = 0
+        self.mail: list[dict[str, Any]] = []
+        self.task = asyncio.ensure_future(self.follow())
+
+    def report(self) -> dict[str, Any]:
+        held = self.plan.versions if self.plan else ()
+        fails = {str(each.number): "damaged" for each in held if each.number > 1 and not self.loads}
+        return {
+            "replica": self.name,
+            "pid": 1,
+            "round": self.round,
+            "generation": self.plan.generation if self.plan else 0,
+            "loaded": {str(each.number): each.digest for each in held if str(each.number) not in fails},
+            "failed": fails,
+            "stats": {"1": ArmStats(requests=self.round).to_json()},
+        }
+
+    async def follow(self) -> None:
+        while True:
+            answer = await self.state.poll(self.report())
+            self.round = answer["round"]
+            self.mail += answer["mail"]
+            if answer["plan"]:
+                self.plan = TrafficPlan.from_json(answer["plan"])
+
+
+async def started(path: Path, *names: str) -> tuple[LiveState, list[FakeReplica]]:
+    state = LiveState(str(path / "plan.json"))
+    await state.publish(FIRST.to_json())
+    replicas = [FakeReplica(state, name) for name in names]
+    await state.settled(1, 5)
+    while len(await state.replicas()) < len(names):
+        await asyncio.sleep(0)
+    return state, replicas
+
+
+def test_a_change_is_on_disk_and_with_every_replica_when_it_returns(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a", "b")
+        assert await state.add(VERSION_TWO, 5) == 2
+        assert await state.weigh(1, {1: 90, 2: 10}, 5) == 3
+        assert {replica.plan.generation for replica in replicas if replica.plan} == {3}
+        assert json.loads((tmp_path / "plan.json").read_text())["weights"] == {"1": 90, "2": 10}
+
+    run(story())
+
+
+def test_the_same_change_again_changes_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, _ = await started(tmp_path, "a")
+        assert [await state.add(VERSION_TWO, 5) for _ in range(2)] == [2, 2]
+        assert [await state.weigh(1, {1: 50, 2: 50}, 5) for _ in range(2)] == [3, 3]
+        assert await state.publish(FIRST.to_json()) == 3
+
+    run(story())
+
+
+def test_a_version_that_one_replica_cannot_load_is_taken_out_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a", "b")
+        replicas[1].loads = False
+        with pytest.raises(ServiceError, match="version 2 of 'churn' cannot be served: replica b: damaged"):
+            await state.add(VERSION_TWO, 5)
+        plan = TrafficPlan.from_json(await state.plan() or {})
+        assert plan.numbers == (1,)
+        replicas[1].loads = True
+        await state.add(VERSION_TWO, 5)
+
+    run(story())
+
+
+def test_without_a_replica_a_version_cannot_be_loaded(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, _ = await started(tmp_path)
+        with pytest.raises(ServiceError, match="not loaded in 0 s by any replica"):
+            await state.add(VERSION_TWO, 0.1)
+
+    run(story())
+
+
+def test_weights_that_do_not_fit_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, _ = await started(tmp_path, "a")
+        with pytest.raises(UsageError, match="not live"):
+            await state.weigh(1, {7: 100}, 5)
+        assert await state.plan() == FIRST.to_json()
+
+    run(story())
+
+
+def test_a_replica_that_does_not_follow_is_named(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a", "b")
+        await state.add(VERSION_TWO, 5)
+        replicas[1].task.cancel()
+        with pytest.raises(ServiceError, match=r"not acknowledged within 0\.2 s by b; it stays in force"):
+            await state.weigh(1, {1: 50, 2: 50}, 0.2)
+        assert (await state.plan() or {})["weights"] == {"1": 50, "2": 50}
+
+    run(story())
+
+
+class DeadActor:
+    """What a handle to a killed replica does."""
+
+    class __ray_ready__:  # noqa: N801 - the name that Ray gives it
+        @staticmethod
+        async def remote() -> None:
+            from ray.exceptions import ActorDiedError
+
+            raise ActorDiedError
+
+
+def test_a_dead_replica_is_not_waited_for_and_its_counts_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_state, "SILENT_SECONDS", 0.05)
+
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a", "b")
+        await state.add(VERSION_TWO, 5)
+        replicas[1].task.cancel()
+        await asyncio.gather(replicas[1].task, return_exceptions=True)
+        await state.report(replicas[1].report(), DeadActor())
+        assert await state.weigh(1, {1: 50, 2: 50}, 5) == 3
+        seen = Observation.from_json(await state.observe())
+        assert set(seen.replicas) == {"a", "b"}
+        assert set(await state.replicas()) == {"a"}
+
+    run(story())
+
+
+def test_an_observation_is_of_now(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, _ = await started(tmp_path, "a")
+        first = Observation.from_json(await state.observe())
+        second = Observation.from_json(await state.observe())
+        assert second.replicas["a"][1].requests == first.replicas["a"][1].requests + 1
+
+    run(story())
+
+
+def test_truth_for_another_replica_is_handed_to_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "replica-aaaaaaaa", "replica-bbbbbbbb")
+        assert await state.pass_on("bbbbbbbb", "1-bbbbbbbb00000000", ["yes"])
+        while not replicas[1].mail:
+            await asyncio.sleep(0)
+        assert replicas[1].mail == [{"request_id": "1-bbbbbbbb00000000", "labels": ["yes"]}]
+        assert replicas[0].mail == []
+
+    run(story())
+
+
+def test_a_restarted_state_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, _ = await started(tmp_path, "a")
+        await state.add(VERSION_TWO, 5)
+        await state.weigh(1, {1: 90, 2: 10}, 5)
+        restarted = LiveState(str(tmp_path / "plan.json"))
+        assert await restarted.plan() == await state.plan()
+        late = FakeReplica(restarted, "a")
+        assert await restarted.weigh(1, {1: 80, 2: 20}, 5) == 4
+        assert late.plan is not None
+        assert late.plan.weights == {1: 80, 2: 20}
+
+    run(story())
+
+
+def test_before_the_first_plan_there_is_nothing_to_change(tmp_path: Path) -> None:
+    async def story() -> None:
+        state = LiveState(str(tmp_path / "plan.json"))
+        assert await state.plan() is None
+        with pytest.raises(ServiceError, match="deploy a version first"):
+            await state.remove(1)
+
+    run(story())
+
+
+def test_a_damaged_plan_is_told_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text('{"format": 1}')
+    with pytest.raises(ServiceError, match=r"plan\.json' is damaged"):
+        LiveState(str(path))
