@@ -27,6 +27,9 @@ from rayline.errors import ClusterError
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
 
+_heads: dict[int, subprocess.Popen[bytes]] = {}
+"""Heads that this process started, by process id: kept so that they are reaped when they are stopped here."""
+
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
 
@@ -99,6 +102,8 @@ def stop(storage: str | Path) -> bool:
             os.killpg(head.pid, signal.SIGKILL)
             break
         time.sleep(0.1)
+    if head.pid in _heads:
+        _heads.pop(head.pid).wait()
     _record(Path(storage)).unlink(missing_ok=True)
     return True
 
@@ -154,6 +159,7 @@ def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
             start_new_session=True,
             env={**os.environ, **settings, **_token_environment(str(token_path))},
         )
+    _heads[process.pid] = process
     address = _await_address(process, log, port)
     head = LocalCluster(process.pid, address, str(token_path), str(log), settings)
     _write(_record(storage), json.dumps(asdict(head), indent=2))

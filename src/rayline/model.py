@@ -35,6 +35,11 @@ def build_module(model: ModelConfig, inputs: int, outputs: int) -> nn.Module:
     if model.builder == "mlp":
         from rayline.mlp import Mlp
 
+        if model.options:
+            raise ConfigError(
+                f"model.options ({', '.join(model.options)}) are for a builder of your own; 'mlp' takes model.hidden "
+                "and model.dropout."
+            )
         return Mlp(inputs, outputs, model.hidden, model.dropout)
     builder = _imported(model.builder)
     try:
@@ -47,7 +52,27 @@ def build_module(model: ModelConfig, inputs: int, outputs: int) -> nn.Module:
         raise ConfigError(
             f"model.builder '{model.builder}' must return a torch.nn.Module, not {type(module).__name__}."
         )
+    _check_shape(module, model.builder, inputs, outputs)
     return module
+
+
+def _check_shape(module: nn.Module, builder: str, inputs: int, outputs: int) -> None:
+    """Run two rows through, so that a wrong last layer is told here and not as an error within the loss."""
+    import torch
+
+    rule = f"its module must map float32 (n, {inputs}) to float32 (n, {outputs})"
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            result = module(torch.zeros(2, inputs))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"model.builder '{builder}': {rule}, and raises {type(error).__name__}: {error}.") from error
+    finally:
+        module.train(training)
+    shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+    if shape != (2, outputs):
+        raise ConfigError(f"model.builder '{builder}': {rule}, and makes {shape} of two rows.")
 
 
 def _imported(path: str) -> Any:

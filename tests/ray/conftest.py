@@ -13,6 +13,7 @@ import ray
 RAYS_OWN_WARNINGS = (
     "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning",
     "ignore:`use_polars` is deprecated:DeprecationWarning",
+    "ignore:`use_arrow_tensor_v2` is deprecated:DeprecationWarning",
 )
 
 

@@ -61,7 +61,7 @@ def test_a_study_whose_every_trial_fails_tells_the_first_reason(tmp_path: Path) 
     ("spec", "tune_settings", "words"),
     [
         (spec_of(), {"cpus_per_trial": 64.0}, r"a trial needs 64 CPUs .* of 2\. Lower tune\.cpus_per_trial"),
-        (spec_of(num_workers=64), {}, r"a trial needs 64\.01 CPUs .* of 2\. Lower train\.num_workers"),
+        (spec_of(num_workers=64), {}, r"a trial needs 64 CPUs .* of 2\. Lower train\.num_workers"),
     ],
 )
 def test_a_trial_that_does_not_fit_is_refused_before_any_starts(
@@ -77,3 +77,15 @@ def test_an_unknown_metric_is_refused_before_any_trial_starts(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="'los' is unknown"):
         tune(study_config(SPACE, spec_of(metric="los")), made_data(), spec_of(metric="los"), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_trials_may_have_worker_groups_of_their_own(tmp_path: Path) -> None:
+    spec = spec_of(num_workers=2, epochs=2)
+    config = study_config({"train.learning_rate": SPACE["train.learning_rate"]}, spec, trials=2)
+    found = tune(config, made_data(), spec, tmp_path)
+    assert [(trial.number, trial.status, len(trial.history)) for trial in found.trials] == [
+        (0, "finished", 2),
+        (1, "finished", 2),
+    ]
+    assert found.best.checkpoint is not None
+    build_module(spec.model, 4, 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))

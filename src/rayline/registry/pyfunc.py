@@ -125,14 +125,16 @@ def _kind(column: ColumnSchema, bundle: Bundle) -> str | None:
     """Return MLflow's type of a column, or None where the frames of one table differ in how they hold it.
 
     Pandas holds integers with a gap as floats, and MLflow refuses a float where it expects an integer. It also refuses
-    numbers for a text, and many a category or flag is written as a number, which only the example's values tell.
+    numbers for a text, and many a category or flag is written as a number, which only the example's values tell; so is
+    many a whole number held as a float.
     """
     if column.kind == "datetime":
         return "datetime"
-    if column.kind == "numeric":
-        whole = "long" if not column.nullable else None
-        return whole if column.integer else "double"
     seen = {type(row[column.name]) for row in bundle.example if row.get(column.name) is not None}
+    if column.kind == "numeric":
+        if not column.integer or float in seen:
+            return "double"
+        return "long" if not column.nullable else None
     if seen == {str}:
         return "string"
     return (

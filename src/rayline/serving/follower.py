@@ -47,7 +47,8 @@ class Follower:
         """
         import ray
 
-        raw = ray.get(live_state_handle(self._service).plan.remote())
+        state = live_state_handle(self._service)
+        raw = ray.get(state.plan.remote())
         if raw is None:
             raise RaylineError(f"service '{self._service}' has no traffic plan.")
         plan = TrafficPlan.from_json(raw)
@@ -56,6 +57,8 @@ class Follower:
         if str(plan.stable) not in report["loaded"]:
             why = report["failed"].get(str(plan.stable), "it was dropped while loading")
             raise RaylineError(f"the stable version {plan.stable} of '{self._service}' cannot be loaded: {why}")
+        # Known before it is ready: no change of the plan is acknowledged without this replica.
+        ray.get(state.report.remote(self._report(), self._me))
 
     def start(self, feedback: Feedback) -> None:
         """Begin to poll; truth passed on by other replicas goes to ``feedback``."""

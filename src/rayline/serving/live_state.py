@@ -36,7 +36,7 @@ class Replica:
     report: Json
     actor: Any
     heard: float
-    polling: bool = True
+    polling: bool = False
     gone: bool = False
     mail: list[Json] = field(default_factory=list)
 
@@ -169,8 +169,8 @@ class LiveState:
         """Hear a replica and answer it when there is news, or after a while.
 
         Args:
-            report: ``replica`` (its name), ``pid``, ``round`` and ``generation`` that it has seen, ``loaded``, ``failed`` and
-                ``stats``.
+            report: ``replica`` (its name), ``pid``, the ``round`` and ``generation`` that it has seen, ``loaded``,
+                ``failed`` and ``stats``.
             actor: a handle to the replica, by which a silent one is told from a dead one.
 
         Returns:

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from rayline.config import Config, ModelConfig, Space, TrainConfig, with_values
 from rayline.errors import ConfigError, suggestion
+from rayline.model import READY_MADE
 
 SECTIONS = {"model": ModelConfig, "train": TrainConfig}
 FIXED = {"train.metric", "train.num_workers", "train.use_gpu"}
@@ -25,6 +26,11 @@ def check(config: Config) -> dict[str, Space]:
         )
     for key, space in config.tune.space.items():
         _check_key(key)
+        if key.startswith("model.options.") and config.model.builder in READY_MADE:
+            raise ConfigError(
+                f"tune.space cannot search '{key}': model.options are for a builder of your own, and model.builder is "
+                f"'{config.model.builder}'."
+            )
         if space.log and space.integer and space.low is not None and space.low < 1:
             raise ConfigError(
                 f"tune.space '{key}': a logarithmic span of whole numbers needs a low of 1 or more, not {space.low:g}."

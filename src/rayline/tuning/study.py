@@ -30,7 +30,7 @@ __all__ = ["StudyResult", "Trial", "tune"]
 NUMBER = "__number__"
 ENDED = "ended"
 STARTUP_TRIALS = 4  # random trials before the sampler begins to learn
-GROUP_CPUS = 0.01  # of a trial that waits for a worker group of its own; Ray Tune takes no trial without any
+WAITING = {"CPU": 0, "memory": 1}  # for a trial that only waits for its worker group: Ray Tune takes none for nothing
 REDUCTION = 3  # ASHA keeps one trial in three at each rung
 
 
@@ -92,7 +92,7 @@ def concurrent_trials(config: Config) -> int:
     """
     assert config.tune is not None
     alone = config.train.num_workers == 1
-    each = config.tune.cpus_per_trial if alone else config.train.num_workers + GROUP_CPUS
+    each = config.tune.cpus_per_trial if alone else config.train.num_workers
     room = room_for(each)
     fitting = int(room.free / each + 1e-9)
     if fitting < 1:
@@ -121,18 +121,19 @@ def _run(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    longest = _most_epochs(config, space)
     # A trial stopped from outside would leave its worker group behind, so the scheduler stops single processes only.
     scheduler = ASHAScheduler(
         time_attr="training_iteration",
-        max_t=config.train.epochs,
-        grace_period=min(settings.grace_epochs, config.train.epochs),
+        max_t=longest,
+        grace_period=min(settings.grace_epochs, longest),
         reduction_factor=REDUCTION,
     )
     trainable = ray_tune.with_parameters(run_trial, config=config, data=data, spec=spec, out=str(out))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(trainable, {"CPU": settings.cpus_per_trial if alone else GROUP_CPUS}),
+            ray_tune.with_resources(trainable, {"CPU": settings.cpus_per_trial} if alone else WAITING),
             param_space={},
             tune_config=ray_tune.TuneConfig(
                 metric=metric,
@@ -160,7 +161,7 @@ def run_trial(
     folder = Path(out) / f"trial-{number:03d}"
 
     def on_epoch(report: EpochReport) -> None:
-        ray_tune.report({**report.metrics, "epoch": report.epoch, "folder": str(folder)})
+        ray_tune.report({**report.metrics, "epoch": report.epoch, "last": report.epoch == chosen.train.epochs})
 
     if chosen.train.num_workers > 1:
         from rayline.training.trainer import train
@@ -182,16 +183,20 @@ class _Ends:
         self._file = file
         self._on_trial = on_trial
         self._reports: dict[int, list[EpochReport]] = {}
+        self._complete: set[int] = set()
 
     def reported(self, number: int, result: Mapping[str, Any]) -> None:
         """Keep one epoch of a trial."""
         metrics = {key: float(value) for key, value in result.items() if key.startswith(("train_", "valid_"))}
         self._reports.setdefault(number, []).append(EpochReport(int(result["epoch"]), metrics))
+        if result["last"]:  # the scheduler may stop a trial right after it, before it can tell its own end
+            self._complete.add(number)
 
     def ended(self, number: int, params: Mapping[str, Any], folder: Path, error: str | None) -> None:
         """Keep a trial that has ended, once."""
         best = folder / "best"
-        status: Status = "failed" if error else "finished" if (folder / ENDED).exists() else "stopped"
+        complete = number in self._complete or (folder / ENDED).exists()
+        status: Status = "failed" if error else "finished" if complete else "stopped"
         metrics: dict[str, float] = {}
         if (best / STATE).exists():
             metrics = json.loads((best / STATE).read_text(encoding="utf-8"))["metrics"]
@@ -232,6 +237,14 @@ class _Relay(ray_tune.Callback):  # type: ignore[misc]  # Ray Tune is untyped
     def _ended(self, trial: Any, error: str | None) -> None:
         params = settings_of({key: value for key, value in trial.config.items() if key != NUMBER})
         self._ends.ended(trial.config[NUMBER], params, self._out / f"trial-{trial.config[NUMBER]:03d}", error)
+
+
+def _most_epochs(config: Config, space: Mapping[str, Space]) -> int:
+    """Return the epochs of the longest trial that the space allows."""
+    epochs = space.get("train.epochs")
+    if epochs is None:
+        return config.train.epochs
+    return int(max(epochs.choose)) if epochs.choose is not None else int(epochs.high or 1)
 
 
 def _sampler(space: Mapping[str, Space], metric: str, mode: str, seed: int) -> Any:

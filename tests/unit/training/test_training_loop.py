@@ -59,6 +59,13 @@ def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
     assert series(first) != series(second)
 
 
+def test_another_seed_begins_with_other_weights(tmp_path: Path) -> None:
+    # So slow a learner stays where it began, whatever the order of its rows.
+    specs = (spec_of(seed=seed, learning_rate=1e-12, epochs=1, weight_decay=0.0) for seed in (0, 1))
+    first, second = (fit(spec, made_data(), tmp_path / str(spec.train.seed)).metrics["valid_loss"] for spec in specs)
+    assert abs(first - second) > 1e-3
+
+
 def test_the_checkpoint_holds_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
     # So fast a learner overshoots: its best epoch is not its last.
     spec, data = spec_of(epochs=15, learning_rate=0.3, patience=0), made_data(rows=60)
@@ -172,10 +179,11 @@ def test_the_network_that_is_trained_is_the_one_wrapped_for_the_group(tmp_path: 
     class Wrapped(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
-            self.module, self.calls = inner, 0
+            self.module = inner
+            self.modes: list[bool] = []
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.calls += 1
+            self.modes.append(self.module.training)
             return self.module(x)
 
     wrapped: list[Wrapped] = []
@@ -185,7 +193,7 @@ def test_the_network_that_is_trained_is_the_one_wrapped_for_the_group(tmp_path: 
         return wrapped[0]
 
     result = fit_loop(spec_of(epochs=2), made_data(), tmp_path, lambda report: None, parallel=parallel)
-    assert wrapped[0].calls == 2 * 5  # 160 rows in batches of 32
+    assert wrapped[0].modes == [True] * (2 * 5)  # 160 rows in batches of 32, each with dropout where there is any
     assert "layers.0.weight" in load_file(result.checkpoint / WEIGHTS)
 
 

@@ -23,6 +23,15 @@ answer = 42
 def build(inputs, outputs, width=3):
     return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))
 
+def narrow(inputs, outputs):
+    return nn.Linear(inputs - 1, outputs)
+
+def headless(inputs, outputs):
+    return nn.Linear(inputs, outputs + 1)
+
+def talkative(inputs, outputs):
+    return nn.LSTM(inputs, outputs)
+
 def nothing(inputs, outputs):
     return "a network"
 """
@@ -94,8 +103,11 @@ Break = Callable[[str], tuple[str, str]]
         lambda module: (f"{module}:biuld", "has no 'biuld'. Did you mean 'build'"),
         lambda module: (f"{module}:nothing", r"must return a torch.nn.Module, not str"),
         lambda module: (f"{module}:answer", "cannot be called as build.*not callable"),
+        lambda module: (f"{module}:narrow", r"map float32 \(n, 4\) to float32 \(n, 1\), and raises RuntimeError"),
+        lambda module: (f"{module}:headless", r"to float32 \(n, 1\), and makes \(2, 2\) of two rows"),
+        lambda module: (f"{module}:talkative", "and makes tuple of two rows"),
     ],
-    ids=["module", "attribute", "result", "number"],
+    ids=["module", "attribute", "result", "number", "inputs", "outputs", "tuple"],
 )
 def test_what_cannot_be_used_is_named(user_module: str, broken: Break) -> None:
     path, words = broken(user_module)
@@ -107,3 +119,19 @@ def test_what_cannot_be_used_is_named(user_module: str, broken: Break) -> None:
 def test_an_option_that_the_builder_does_not_take_is_named(user_module: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot be called as build.*model\.options.*'depth'"):
         build_module(ModelConfig(builder=f"{user_module}:build", options={"depth": 9}), 4, 1)
+
+
+def test_options_of_the_ready_made_network_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.options \(depth\) are for a builder of your own"):
+        build_module(ModelConfig(options={"depth": 9}), 4, 1)
+
+
+def test_the_check_of_its_shape_changes_nothing_in_a_network(user_module: str) -> None:
+    torch.manual_seed(3)
+    module = build_module(ModelConfig(builder=f"{user_module}:build"), 4, 1)
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    plain = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    assert torch.rand(1) == after
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), plain.parameters(), strict=True))
+    assert module.training

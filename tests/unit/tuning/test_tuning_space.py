@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.config import Config, Space, with_values
+from rayline.config import Config, ModelConfig, Space, with_values
 from rayline.errors import ConfigError
 from rayline.tuning.space import check, searchable, settings_of
-from training_examples import study_config
+from training_examples import spec_of, study_config
 
+OWN = spec_of(model=ModelConfig(builder="package.module:build"))
 RATE = Space(low=1e-3, high=1e-1, log=True)
 
 
@@ -23,7 +24,12 @@ def test_a_good_space_is_given_back() -> None:
         "model.hidden": Space(choose=((8,), (16, 8))),
         "model.options.depth": Space(choose=(1, "two", None)),
     }
-    assert check(study_config(space)) == space
+    assert check(study_config(space, OWN)) == space
+
+
+def test_options_are_searched_for_a_builder_of_ones_own_alone() -> None:
+    with pytest.raises(ConfigError, match=r"'model\.options\.depth': model\.options are for a builder of your own"):
+        check(study_config({"model.options.depth": RATE}))
 
 
 def test_no_space_is_refused_with_an_example() -> None:
@@ -80,7 +86,7 @@ def test_a_value_that_the_configuration_refuses_is_named(key: str, space: Space,
 def test_a_logarithmic_span_of_whole_numbers_begins_at_one() -> None:
     space = Space(low=0.5, high=8, log=True, integer=True)
     with pytest.raises(ConfigError, match=r"'model\.options\.depth'.*low of 1 or more, not 0\.5"):
-        check(study_config({"model.options.depth": space}))
+        check(study_config({"model.options.depth": space}, OWN))
 
 
 @given(st.floats(1e-6, 1e-1), st.integers(1, 512), st.lists(st.integers(1, 64), max_size=3).map(tuple))

@@ -1,0 +1,218 @@
+"""Any order of verbs, traffic, failures and crashes: what may never happen does not happen.
+
+A crash ends the engine between any two effects: before or after an action, before or after the state is written. What
+comes back reads the files alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rayline.config import AnalysisConfig, MetricCondition
+from rayline.errors import NotFoundError, RolloutRefused, ServiceError
+from rayline.rollout import verbs
+from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
+from rayline.rollout.state import RolloutState
+from rayline.serving.plan import TrafficPlan
+from rollout_doubles import MemoryFiles, World, bad, good
+
+LOOK = Analyse(
+    AnalysisConfig(
+        metrics=(
+            MetricCondition(measure="error_rate", max=0.1, minimum_samples=20),
+            MetricCondition(measure="accuracy", max_decrease=0.1, minimum_samples=20),
+        ),
+        interval=5.0,
+        count=2,
+        inconclusive_limit=2,
+    )
+)
+PLANS = (
+    Plan("canary", (SetWeight(10), LOOK, SetWeight(50), LOOK, SetWeight(100))),
+    Plan("canary", (SetWeight(0), Pause(7.0), SetWeight(30), LOOK, Pause(None), SetWeight(100), Pause(3.0))),
+    Plan.at_once(),
+)
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Rollouts(RuleBasedStateMachine):
+    """A person, the world and a controller that dies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = -1  # effects until the crash; never below zero
+        files = MemoryFiles(before=self.burn, after=self.burn)
+        self.world = World(Path("nowhere"), before=self.seen, after=self.done, files=files)
+        self.aborted: set[str] = set()
+        self.whole: set[int] = {1}  # versions that have had all the traffic as stable
+        self.fed: set[str] = set()  # rollouts whose canary had traffic
+        self.helped: set[str] = set()  # rollouts that a person moved forward
+
+    def burn(self, what: str) -> None:
+        if self.fuse >= 0:
+            self.fuse -= 1
+            if self.fuse < 0:
+                raise Crash(what)
+
+    def seen(self, what: str) -> None:
+        if what.startswith("set_alias champion"):
+            assert int(what.rsplit(" ", 1)[1]) in self.whole, "champion moves only after all traffic has"
+        self.burn(what)
+
+    def done(self, what: str) -> None:
+        plan = TrafficPlan.from_json(self.world.cell.read()["plan"])
+        if plan.weights.get(plan.stable) == 100:
+            self.whole.add(plan.stable)
+        state = self.world.engine.state
+        if what == "set_weights" and state is not None and state.id in self.aborted:
+            assert plan.weights == {state.stable: 100}, "after an abort, traffic goes to stable alone"
+        self.burn(what)
+
+    def drive(self, work: Any) -> None:
+        """Do some work; where it is cut off, begin again from the files."""
+        try:
+            work()
+        except Crash:
+            self.world.restarted()
+        except (RolloutRefused, NotFoundError, ServiceError):
+            pass
+
+    @property
+    def state(self) -> RolloutState | None:
+        return self.world.engine.state
+
+    @initialize(number=st.integers(2, 3), plan=st.sampled_from(PLANS))
+    def first(self, number: int, plan: Plan) -> None:
+        self.start(number, plan)
+
+    @rule(number=st.integers(1, 4), plan=st.sampled_from(PLANS))
+    def start(self, number: int, plan: Plan) -> None:
+        self.drive(lambda: self.world.start(number, plan))
+
+    @rule()
+    def undo(self) -> None:
+        self.drive(self.world.undo)
+
+    @rule(verb=st.sampled_from([verbs.promote, verbs.pause, verbs.resume]), full=st.booleans())
+    def ask(self, verb: Any, full: bool) -> None:
+        before = self.state
+        details = {"full": full} if verb is verbs.promote else {}
+        if before is not None and verb is verbs.promote:
+            self.helped.add(before.id)
+        self.drive(lambda: self.world.ask(verb, **details))
+
+    @rule()
+    def abort(self) -> None:
+        state = self.state
+        self.drive(lambda: self.world.ask(verbs.abort, reason="a person said so"))
+        after = self.state
+        if state is not None and after is not None and after.id == state.id and not state.final and after.final:
+            self.aborted.add(state.id)
+
+    @rule(
+        seconds=st.sampled_from([0.1, 5.0, 40.0]),
+        kind=st.sampled_from(["good", "bad", "none", "few"]),
+        rounds=st.integers(1, 4),
+    )
+    def live(self, seconds: float, kind: str, rounds: int) -> None:
+        for _ in range(rounds):
+            state = self.state
+            traffic = {}
+            if state is not None and kind != "none":
+                arm = {"good": good(30), "bad": bad(30), "few": good(2)}[kind]
+                traffic = {state.stable: good(200), state.canary: arm}
+                self.fed.add(state.id)
+            self.drive(lambda traffic=traffic: self.world.run(seconds, traffic))
+
+    @rule(ticks=st.integers(1, 3))
+    def tick(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.drive(self.world.engine.tick)
+
+    @rule(after=st.integers(0, 6))
+    def crash_soon(self, after: int) -> None:
+        self.fuse = after
+
+    @rule()
+    def crash_now(self) -> None:
+        self.world.restarted()
+
+    @precondition(lambda self: self.state is not None)
+    @rule(down=st.booleans())
+    def service(self, down: bool) -> None:
+        self.world.set(service_down="away" if down else "")
+
+    @rule(down=st.booleans())
+    def store(self, down: bool) -> None:
+        self.world.set(store_down=down)
+
+    @invariant()
+    def weights_are_whole_and_only_on_loaded_versions(self) -> None:
+        plan = TrafficPlan.from_json(self.world.cell.read()["plan"])
+        assert sum(plan.weights.values()) == 100
+        assert all(0 <= weight <= 100 for weight in plan.weights.values())
+        assert set(plan.weights) <= set(plan.numbers)
+        assert plan.stable in plan.numbers
+
+    @invariant()
+    def memory_and_disk_agree(self) -> None:
+        assert self.world.files.read() == self.state
+
+    @invariant()
+    def an_aborted_rollout_stays_aborted(self) -> None:
+        state = self.state
+        if state is not None and state.id in self.aborted:
+            assert state.phase == "Degraded"
+            assert state.weight == 0
+
+    @invariant()
+    def missing_data_never_promotes(self) -> None:
+        state = self.state
+        if state is None or state.id in self.helped or state.plan.strategy == "all_at_once":
+            return
+        if state.id not in self.fed:
+            weights = [step.weight for step in state.plan.steps[: _first_look(state.plan)] if hasattr(step, "weight")]
+            assert state.weight <= max(weights)
+            assert state.phase != "Healthy"
+        for run in state.analyses:
+            if run.verdict == "Successful":
+                assert all(tally.last is not None and tally.last.value is not None for tally in run.tallies)
+
+    def teardown(self) -> None:
+        """Once the world is well again, whatever was going on comes to rest where it said."""
+        self.fuse = -1
+        self.world.set(service_down="", store_down=False)
+        self.world.restarted()
+        if self.state is None:
+            return
+        for _ in range(40):
+            state = self.world.run(40.0, {self.state.stable: good(200), self.state.canary: good(30)})
+            if state.waiting:
+                self.world.ask(verbs.promote)
+            elif state.settled and not state.notes:
+                break
+        state = self.world.state
+        assert state.settled
+        assert state.notes == ()
+        ruling = state.canary if state.phase == "Healthy" else state.stable
+        assert self.world.weights == {ruling: 100}
+        assert self.world.live == (ruling,)
+        assert self.world.cell.read()["aliases"] == {"champion": ruling}
+
+
+def _first_look(plan: Plan) -> int:
+    return next(place for place, step in enumerate(plan.steps) if isinstance(step, Analyse))
+
+
+TestRollouts = Rollouts.TestCase
+TestRollouts.settings = settings(
+    max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
