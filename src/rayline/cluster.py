@@ -7,6 +7,7 @@ other Ray clusters on the machine are never touched.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import secrets
@@ -121,11 +122,10 @@ def use_token(path: str) -> None:
     Ray reads these variables when it is first imported. A driver may have imported it long before, so what Ray keeps of
     them is read anew; there is no public way to ask for that.
     """
-    from ray._raylet import AuthenticationTokenLoader, Config
-
+    raylet: Any = importlib.import_module("ray._raylet")
     os.environ.update(_token_environment(path))
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _join(address: str) -> None:

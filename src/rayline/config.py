@@ -32,7 +32,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every section: frozen, keyword-only, unknown keys refused."""
 
 
-class SplitConfig(Section):
+class SplitConfig(Section, frozen=True, kw_only=True):
     """How rows are divided: by ``hash`` of the row's content or of ``key``, or by ``time``.
 
     ``time`` takes the earliest rows for training and the latest for the test, in the order of ``column``, or in the
@@ -54,7 +54,7 @@ class SplitConfig(Section):
             raise ValueError("'column' belongs to 'by: time'")
 
 
-class DataConfig(Section):
+class DataConfig(Section, frozen=True, kw_only=True):
     """Where the table is: a path, glob or URI of CSV, Parquet or JSON lines, or ``sklearn:NAME``."""
 
     source: str
@@ -62,7 +62,7 @@ class DataConfig(Section):
     split: SplitConfig = SplitConfig()
 
 
-class ColumnConfig(Section):
+class ColumnConfig(Section, frozen=True, kw_only=True):
     """One input column. ``kind`` decides which of the other keys apply."""
 
     kind: ColumnKind
@@ -72,7 +72,7 @@ class ColumnConfig(Section):
     parts: tuple[DatePart, ...] = ("year", "month", "day", "weekday", "hour")
 
 
-class FeaturesConfig(Section):
+class FeaturesConfig(Section, frozen=True, kw_only=True):
     """Which columns go in, and the target. No ``columns`` means: infer them, less ``drop``."""
 
     target: str
@@ -81,7 +81,7 @@ class FeaturesConfig(Section):
     drop: tuple[str, ...] = ()
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True, kw_only=True):
     """The network. ``builder`` is ``mlp`` or ``my_package.my_module:build``; the rest is passed to it."""
 
     builder: str = "mlp"
@@ -90,7 +90,7 @@ class ModelConfig(Section):
     options: dict[str, Any] = {}
 
 
-class TrainConfig(Section):
+class TrainConfig(Section, frozen=True, kw_only=True):
     """The ready training loop. ``metric`` is watched on the validation part: the best epoch is kept."""
 
     epochs: Positive = 30
@@ -104,7 +104,7 @@ class TrainConfig(Section):
     seed: int = 0
 
 
-class Space(Section):
+class Space(Section, frozen=True, kw_only=True):
     """What to search for one key: a list to ``choose`` from, or numbers from ``low`` to ``high``."""
 
     choose: Annotated[tuple[Any, ...], Meta(min_length=1)] | None = None
@@ -124,7 +124,7 @@ class Space(Section):
                 raise ValueError(f"a logarithmic span needs low above 0, not {self.low}")
 
 
-class TuneConfig(Section):
+class TuneConfig(Section, frozen=True, kw_only=True):
     """A Study. Keys of ``space`` are configuration keys: ``train.learning_rate``, ``model.hidden``."""
 
     trials: Positive = 8
@@ -135,20 +135,20 @@ class TuneConfig(Section):
     seed: int = 0
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(Section, frozen=True, kw_only=True):
     """The held-out evaluation. ``rows`` bounds how many test rows the plots draw."""
 
     rows: Positive = 10_000
 
 
-class RegistryConfig(Section):
+class RegistryConfig(Section, frozen=True, kw_only=True):
     """MLflow. Without a ``tracking_uri`` it is SQLite under ``storage``."""
 
     tracking_uri: str | None = None
     experiment: str | None = None
 
 
-class ServiceConfig(Section):
+class ServiceConfig(Section, frozen=True, kw_only=True):
     """The live endpoint. ``ingress`` is Serve's HAProxy, or its plain Python proxy."""
 
     replicas: Positive = 1
@@ -159,7 +159,7 @@ class ServiceConfig(Section):
     max_rows: Positive = 10_000
 
 
-class MetricCondition(Section):
+class MetricCondition(Section, frozen=True, kw_only=True):
     """One measure of an analysis, compared with a limit.
 
     ``measure`` is ``error_rate``, ``latency`` (seconds at ``quantile``), ``prediction_shift`` (Jensen-Shannon
@@ -178,7 +178,7 @@ class MetricCondition(Section):
     minimum_samples: Positive = 50
 
 
-class AnalysisConfig(Section):
+class AnalysisConfig(Section, frozen=True, kw_only=True):
     """Measures taken every ``interval`` seconds, ``count`` times; a window reaches back to the step's start."""
 
     metrics: Annotated[tuple[MetricCondition, ...], Meta(min_length=1)]
@@ -189,7 +189,7 @@ class AnalysisConfig(Section):
     inconclusive_limit: Annotated[int, Meta(ge=0)] = 10
 
 
-class Step(Section):
+class Step(Section, frozen=True, kw_only=True):
     """One step of a plan: exactly one key is set. ``pause`` takes seconds, or ``true`` to wait for ``promote``."""
 
     set_weight: Percent | None = None
@@ -203,7 +203,7 @@ class Step(Section):
             raise ValueError("'false' means nothing here: leave the step out")
 
 
-class RolloutConfig(Section):
+class RolloutConfig(Section, frozen=True, kw_only=True):
     """How a new version takes over. ``analysis: true`` in a step uses the ``analysis`` given here."""
 
     strategy: Literal["all_at_once", "canary"] = "canary"
@@ -211,7 +211,7 @@ class RolloutConfig(Section):
     analysis: AnalysisConfig | None = None
 
 
-class Config(Section):
+class Config(Section, frozen=True, kw_only=True):
     """The whole configuration of one project."""
 
     name: Name

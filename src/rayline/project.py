@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline import cluster
 from rayline.config import Config, plain
-from rayline.events import Finished, Listener, Started, silent
+from rayline.events import Finished, Listener, Notice, Started, silent
 from rayline.ledger import Ledger, Record, key_of
 
 if TYPE_CHECKING:
@@ -63,9 +63,13 @@ class Project:
 
     def connect(self) -> None:
         """Connect to Ray, starting a local cluster where none was named. Raises ``ClusterError``."""
-        from rayline.serving.ingress import ingress_environment
+        from rayline.serving.ingress import chosen_ingress, ingress_environment
 
         service = self.config.service
+        if service.ingress == "auto" and chosen_ingress("auto") == "proxy":
+            self.listener(
+                Notice("HAProxy is not available here: Serve's own proxy answers, at about a tenth of the rate")
+            )
         here = str(Path(self.config.storage).parent)
         if here not in sys.path:  # a user's own model builder lies beside the configuration
             sys.path.insert(0, here)

@@ -6,7 +6,7 @@ Exit codes: 0 done; 1 a check, gate or rollout said no; 2 wrong usage or configu
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cyclopts
 from rich.console import Console
@@ -22,12 +22,12 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_format="plaintext",
 )
-_BEFORE = (*project_verbs.VERBS, service_verbs.deploy)
+_BEFORE: tuple[Callable[..., object], ...] = (*project_verbs.VERBS, service_verbs.deploy)
 for _place, _verb in enumerate(_BEFORE):
     app.command(_verb, sort_key=_place)
 app.command(rollout_verbs.rollout)
-for _place, _verb in enumerate(service_verbs.VERBS, start=len(_BEFORE) + 1):
-    app.command(_verb, sort_key=_place)
+for _place, _last in enumerate(service_verbs.VERBS, start=len(_BEFORE) + 1):
+    app.command(_last, sort_key=_place)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

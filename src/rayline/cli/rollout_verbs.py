@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rayline.cli import show
 from rayline.cli.options import Json, ProjectFile, Service, named_project
 
+RETURN_DEADLINE_S = 60.0
 PLACE = 9  # after deploy in the list of verbs
 rollout = cyclopts.App(
     name="rollout", help="Move traffic from the stable version to a canary, step by step.", sort_key=PLACE
@@ -111,7 +112,10 @@ def _ask(verb: str, name: str, config: Path | None, **details: object) -> int:
     project = Project(named_project(name, config))
     project.connect()
     state = getattr(commands, verb)(name, storage=str(project.storage), **details)
-    return show.rollout(state)
+    if verb in ("abort", "undo"):  # done once every replica has the stable version's weights
+        state = commands.wait(name, storage=str(project.storage), timeout=RETURN_DEADLINE_S)
+    show.rollout(state)
+    return 0
 
 
 def _watched(project: object) -> int:

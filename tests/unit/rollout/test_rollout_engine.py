@@ -16,7 +16,7 @@ from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles
 from rayline.serving.plan import TrafficPlan
-from rollout_doubles import SERVICE, World, bad, good, live_version, serve
+from rollout_doubles import SERVICE, MemoryFiles, World, bad, good, live_version, serve
 
 LOOK = Analyse(
     AnalysisConfig(
@@ -339,6 +339,30 @@ def test_the_state_comes_back_as_it_was(world: World) -> None:
     assert state.analysis.baseline is not None
     assert RolloutState.from_json(json.loads(json.dumps(state.to_json()))) == state
     assert RolloutFiles(world.folder, SERVICE).read() == state
+
+
+def test_what_is_not_on_disk_is_not_done() -> None:
+    def full(what: str) -> None:
+        if disk_full:
+            raise OSError("no space left")
+
+    disk_full = False
+    world = World(Path("nowhere"), files=MemoryFiles(before=full))
+    started(world)
+    disk_full = True
+    world.clock.now += 5
+    serve(world.cell, 1, good(270))
+    serve(world.cell, 2, bad(30))
+    calls = world.calls()
+    for _ in range(3):
+        with pytest.raises(OSError, match="no space left"):
+            world.engine.tick()
+    with pytest.raises(OSError, match="no space left"):
+        world.ask(verbs.abort, reason="no")
+    assert (world.state.phase, world.calls()) == ("Progressing", calls)
+    disk_full = False
+    world.settle()
+    assert (world.state.phase, world.weights) == ("Degraded", {1: 100})
 
 
 def test_status_and_watch_read_the_files_alone(world: World) -> None:
