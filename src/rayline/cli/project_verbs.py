@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,4 +100,4 @@ def _until(
     return show.outcome(loaded, outcome, as_json=json)
 
 
-VERBS = (init, plan, run, validate, train, tune, evaluate, register)
+VERBS: tuple[Callable[..., int], ...] = (init, plan, run, validate, train, tune, evaluate, register)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -83,4 +84,4 @@ def demo(
         return screen.closing(run_demo(out, port=port, keep=keep, listener=screen))
 
 
-VERBS = (predict, ui, stop, demo)
+VERBS: tuple[Callable[..., int], ...] = (predict, ui, stop, demo)

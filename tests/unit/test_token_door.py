@@ -1,0 +1,29 @@
+"""The one private door to Ray: it must fail loudly here when Ray moves it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+CODE = """
+import os
+os.environ.pop("RAY_AUTH_MODE", None)
+import ray
+from ray._private.authentication.authentication_token_setup import get_authentication_mode, AuthenticationMode
+from ray._raylet import AuthenticationTokenLoader
+from rayline.cluster import use_token
+use_token({path!r})
+assert get_authentication_mode() == AuthenticationMode.TOKEN
+assert AuthenticationTokenLoader.instance().has_token()
+print("token mode")
+"""
+
+
+def test_a_token_counts_even_where_ray_was_imported_before(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(path=str(token))], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "token mode", done.stderr
