@@ -20,6 +20,8 @@ from rayline.rollout.storage import RolloutFiles
 TICK_S = 0.2
 WAITING_TICK_S = 1.0
 IDLE_S = 5.0
+NOTES_S = 1.0
+BEAT_S = 2.0
 CALL_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Controller:
         self._notes = threading.Event()
         threading.Thread(target=self._move, name="rollout-traffic", daemon=True).start()
         threading.Thread(target=self._write, name="rollout-notes", daemon=True).start()
+        threading.Thread(target=self._beat, name="rollout-heartbeat", daemon=True).start()
 
     def start(self, order: Order) -> dict[str, Any]:
         """Begin a rollout."""
@@ -50,16 +53,12 @@ class Controller:
         return state.to_json()
 
     def _move(self) -> None:
-        beaten = 0.0
         while True:
             self._traffic.clear()
             moved = _safely(self._engine.tick)
             state = self._engine.state
             if moved:
                 self._notes.set()
-            if time.monotonic() - beaten > 1.0:
-                _safely(self._engine.beat)
-                beaten = time.monotonic()
             if not moved:
                 idle = state is None or state.settled
                 self._traffic.wait(IDLE_S if idle else WAITING_TICK_S if state and state.waiting else TICK_S)
@@ -68,7 +67,13 @@ class Controller:
         while True:
             self._notes.clear()
             if not _safely(self._engine.deliver):
-                self._notes.wait(1.0)
+                self._notes.wait(NOTES_S)
+
+    def _beat(self) -> None:
+        # A thread of its own: a version may take long to load, and the controller is at work all the same.
+        while True:
+            _safely(self._engine.beat)
+            time.sleep(BEAT_S)
 
 
 def _safely(work: Callable[[], Any]) -> Any:

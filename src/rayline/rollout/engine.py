@@ -85,6 +85,7 @@ class Engine:
                 return current
             if current is not None:
                 verbs.refuse_second(current, "undo" if undo else f"start one to v{_number(order)}")
+            self._service = None  # it may have been deployed anew since
             live = self._connected().plan()
             stable = live.version(live.stable)
             canary = order.version or verbs.returning(self._files.history(), self._name, live.stable)
@@ -149,8 +150,10 @@ class Engine:
         return moved
 
     def beat(self) -> None:
-        """Leave a sign of life for those who watch."""
-        self._files.beat()
+        """Leave a sign of life for those who watch, while there is something to watch."""
+        state = self._state
+        if state is not None and not state.settled:
+            self._files.beat()
 
     def _act(self, action: Action) -> bool:
         if self._clock() < action.not_before:
