@@ -37,6 +37,12 @@ class Project:
     listener: Listener = silent
     _opening: Future[Store] | None = field(default=None, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        """Make a user's own model builder importable: it lies beside the configuration, or here."""
+        for folder in (str(Path.cwd()), str(Path(self.config.storage).parent)):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+
     @property
     def storage(self) -> Path:
         """The state folder."""
@@ -70,9 +76,6 @@ class Project:
             self.listener(
                 Notice("HAProxy is not available here: Serve's own proxy answers, at about a tenth of the rate")
             )
-        here = str(Path(self.config.storage).parent)
-        if here not in sys.path:  # a user's own model builder lies beside the configuration
-            sys.path.insert(0, here)
         cluster.connect(
             self.storage,
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),

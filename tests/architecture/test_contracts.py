@@ -60,7 +60,7 @@ def test_one_door_to_each_vendor(vendor: str, door: set[str]) -> None:
     [
         (r"TorchTrainer\(", {"training/trainer.py"}),
         (r"\bTuner\(", {"tuning/study.py"}),
-        (r"serve\.run\(", {"serving/service.py"}),
+        (r"serve\.run(_many)?\(", {"serving/service.py"}),
         (r"ray\.init\(", {"cluster.py"}),
     ],
 )
@@ -75,9 +75,10 @@ def test_each_file_has_one_job(file: Path) -> None:
     assert file.stem not in FORBIDDEN_NAMES
 
 
-def test_no_pickle_in_the_source() -> None:
+def test_nothing_that_is_kept_or_served_is_pickled() -> None:
+    """Partial results that cross between our own Ray workers, and are gone with them, are the one exception."""
     pattern = re.compile(r"^\s*(import|from) (pickle|cloudpickle|joblib|dill)\b", re.MULTILINE)
-    assert [file.name for file in SOURCES if pattern.search(file.read_text())] == []
+    assert [file.name for file in SOURCES if pattern.search(file.read_text())] == ["blocks.py"]
 
 
 def test_each_dependency_names_a_file_that_needs_it() -> None:

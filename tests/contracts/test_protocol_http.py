@@ -308,7 +308,6 @@ def test_the_front_door_answers_its_own_paths_and_leaves_the_rest_to_serve(
 
 def test_behind_the_plain_proxy_an_answer_has_one_request_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frontdoor, "_endpoint", None)
-    monkeypatch.delenv("RAY_SERVE_ENABLE_HA_PROXY", raising=False)
     [middleware] = frontdoor.middlewares()
     reply = asyncio.run(send(middleware.cls(serve_answers), "GET", "/x", b"", {}, "127.0.0.1", 1))
     assert (reply.raw, reply.headers["x-request-id"]) == (b"behind", "ours")
@@ -316,7 +315,7 @@ def test_behind_the_plain_proxy_an_answer_has_one_request_id(monkeypatch: pytest
 
 def test_other_applications_on_the_cluster_pay_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frontdoor, "_endpoint", None)
-    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    monkeypatch.setattr("ray.serve.get_replica_context", lambda: "that of another application")
     assert frontdoor.middlewares() == []
 
 

@@ -39,7 +39,7 @@ class FrontDoor:
 
 
 class OneRequestId:
-    """ASGI middleware of Serve's plain proxy, which gives each answer an id of its own beside the service's."""
+    """ASGI middleware of Serve's own proxy, which also stands behind HAProxy as the last resort. It gives each answer an id of its own beside the service's."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -56,12 +56,24 @@ class OneRequestId:
 
 
 def middlewares() -> list[Any]:
-    """Return what Serve's callback setting asks for: nothing in processes that are not a service's."""
+    """Return what Serve's callback setting asks for: nothing in the replicas of other applications."""
     from starlette.middleware import Middleware
 
     if _endpoint is not None:
         return [Middleware(FrontDoor, endpoint=_endpoint)]
-    return [] if requests_come_direct() else [Middleware(OneRequestId)]
+    return [] if _in_replica() else [Middleware(OneRequestId)]
+
+
+def _in_replica() -> bool:
+    from ray.serve.exceptions import RayServeException
+
+    from ray import serve
+
+    try:
+        serve.get_replica_context()
+    except RayServeException:
+        return False
+    return True
 
 
 def requests_come_direct() -> bool:

@@ -29,7 +29,10 @@ def save(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) 
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, draft / WEIGHTS)
+        # Copies: safetensors refuses tensors that share memory, as tied weights do.
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, draft / WEIGHTS
+        )
         (draft / STATE).write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -22,6 +22,7 @@ from rayline.training.metrics import direction, measure
 from rayline.training.spec import EpochReport, Part, TrainData, TrainResult, TrainSpec
 
 EVALUATION_ROWS = 65_536
+WORK_WORTH_SHARING = 16_000_000  # rows times parameters of one step
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
 
 
@@ -64,9 +65,10 @@ def fit_loop(
     settings, began = spec.train, time.perf_counter()
     better = direction(settings.metric, spec.task)
     _refuse_too_few(data, place)
-    torch.set_num_threads(place.threads)
     torch.manual_seed(settings.seed)
     module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
+    torch.set_num_threads(_threads(module, settings.batch_size, place.threads))
+    torch.manual_seed(settings.seed + place.rank)  # dropout must differ between workers, the first weights must not
     trained = parallel(module)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     x, y = _tensors(data.train, spec.task, place.device)
@@ -74,6 +76,7 @@ def fit_loop(
     best_score, best_epoch, stopped, folder = math.inf, 0, "finished", out / "best"
     for epoch in range(1, settings.epochs + 1):
         loss = _epoch(trained, optimizer, x, y, spec, place, epoch)
+        _agree_on_buffers(module, place)
         valid = _measured(module, data.valid, spec, place.device, epoch)
         report = EpochReport(epoch, {"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}})
         history.append(report)
@@ -126,7 +129,22 @@ def _batches(rows: int, spec: TrainSpec, place: Place, epoch: int) -> Iterator[T
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(spec.train.seed * 1_000_003 + epoch))
     share = order[: rows - rows % place.world][place.rank :: place.world]
     size = max(1, spec.train.batch_size // place.world)
+    if place.world == 1 < size < len(share) and len(share) % size == 1:
+        share = share[:-1]  # a network that normalises over the batch cannot learn from a single row
     yield from share.split(size)
+
+
+def _threads(module: nn.Module, batch_size: int, most: int) -> int:
+    """Return how many processor threads a step is worth: sharing out a small one costs more than it gains."""
+    work = batch_size * sum(parameter.numel() for parameter in module.parameters())
+    return most if work > WORK_WORTH_SHARING else 1
+
+
+def _agree_on_buffers(module: nn.Module, place: Place) -> None:
+    """Give every worker the first one's running statistics, so that all see one validation and stop together."""
+    if place.world > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _loss(outputs: Tensor, truth: Tensor, task: Task) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rayline.errors import ClusterError, RaylineError, TrainingFailed
+from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import room_for
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
@@ -39,9 +40,9 @@ def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lamb
     direction(spec.train.metric, spec.task)
     out = out.resolve()  # a worker may have another working folder
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    return (
-        _in_process(spec, data, out, on_epoch) if spec.train.num_workers == 1 else _in_group(spec, data, out, on_epoch)
-    )
+    place = _in_process if spec.train.num_workers == 1 else _in_group
+    with own_interrupts():
+        return place(spec, data, out, on_epoch)
 
 
 def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:

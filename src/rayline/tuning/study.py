@@ -18,6 +18,7 @@ from ray import tune as ray_tune
 from rayline.config import Config, Space, with_values
 from rayline.errors import ClusterError, TrainingFailed
 from rayline.training.checkpoint import STATE
+from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import room_for
 from rayline.training.spec import EpochReport, TrainData, TrainSpec
@@ -146,7 +147,8 @@ def _run(
             ),
             run_config=ray_tune.RunConfig(name="tune", storage_path=str(out), verbose=0, callbacks=[_Relay(ends, out)]),
         )
-        tuner.fit()
+        with own_interrupts():
+            tuner.fit()
     if ends.failure is not None:
         raise ends.failure
 

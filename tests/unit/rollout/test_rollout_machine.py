@@ -19,7 +19,8 @@ from rayline.rollout import verbs
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.serving.plan import TrafficPlan
-from rollout_doubles import MemoryFiles, World, bad, good
+from rollout_doubles import bad, good
+from rollout_world import MemoryFiles, World
 
 LOOK = Analyse(
     AnalysisConfig(
