@@ -135,9 +135,13 @@ def ask(url: str) -> dict[str, Any] | None:
 def _refuse_taken_back(project: Project, version: int) -> None:
     from rayline.rollout import commands
 
-    state = commands.last(project.config.name, storage=str(project.storage))
-    if state is not None and state.canary == version and state.phase == "Degraded":
+    name = project.config.name
+    state = commands.last(name, storage=str(project.storage))
+    if state is None:
+        return
+    undone = state.kind == "undo" and state.phase == "Healthy" and state.stable == version
+    if undone or (state.phase == "Degraded" and state.canary == version):
         raise RolloutRefused(
-            f"version {version} of '{project.config.name}' was taken back: {state.message}. Change the configuration "
-            f"and run again, or insist with `rayline rollout start {project.config.name} --version {version}`."
+            f"version {version} of '{name}' was taken back: {state.message}. Change the configuration and run again, "
+            f"or insist with `rayline rollout start {name} --version {version}`."
         )

@@ -19,6 +19,8 @@ from rayline.serving.plan import LiveVersion, TrafficPlan
 from registry_examples import make_bundle, mixed_table, real_table
 
 TAG = "00c0ffee"
+# Ray Serve's own models use what Pydantic has deprecated.
+SERVE_IMPORT = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
 TASKS = ("binary", "multiclass", "regression", "mixed")
 
 
@@ -287,6 +289,38 @@ def test_a_version_at_fault_is_500_and_counted_as_an_error(tmp_path: Path) -> No
     app.log.close()
 
 
+def test_an_answer_reaches_the_ingress_in_one_write(app: App) -> None:
+    class Transport:
+        """What uvicorn writes to."""
+
+        def __init__(self) -> None:
+            self.writes: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.writes.append(data)
+
+    class Cycle:
+        """What uvicorn gives an application to send with."""
+
+        def __init__(self, transport: Transport) -> None:
+            self.transport = transport
+
+        async def send(self, message: Any) -> None:
+            head = b"head " if message["type"] == "http.response.start" else message["body"]
+            self.transport.write(head)
+
+    wire = Transport()
+    cycle = Cycle(wire)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": "/churn/v2/health/live", "client": None, "headers": []}
+    asyncio.run(app.endpoint(scope, receive, cycle.send))
+    assert wire.writes == [b'head {"live":true}']
+    assert cycle.transport is wire
+
+
 async def serve_answers(scope: Any, receive: Any, forward: Any) -> None:
     headers = [(b"content-length", b"6"), (b"x-request-id", b"ours"), (b"X-Request-ID", b"serve")]
     await forward({"type": "http.response.start", "status": 200, "headers": headers})
@@ -306,6 +340,7 @@ def test_the_front_door_answers_its_own_paths_and_leaves_the_rest_to_serve(
         asyncio.run(send(door, "GET", "/-/healthz", b"", {}, "127.0.0.1", 1))
 
 
+@SERVE_IMPORT
 def test_behind_the_plain_proxy_an_answer_has_one_request_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frontdoor, "_endpoint", None)
     [middleware] = frontdoor.middlewares()
@@ -313,6 +348,7 @@ def test_behind_the_plain_proxy_an_answer_has_one_request_id(monkeypatch: pytest
     assert (reply.raw, reply.headers["x-request-id"]) == (b"behind", "ours")
 
 
+@SERVE_IMPORT
 def test_other_applications_on_the_cluster_pay_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frontdoor, "_endpoint", None)
     monkeypatch.setattr("ray.serve.get_replica_context", lambda: "that of another application")

@@ -16,6 +16,7 @@ from rayline.errors import NotFoundError, RowError, ServiceError
 from rayline.serving import about, protocol
 from rayline.serving.feedback import Answers, Feedback, PassOn, RequestId
 from rayline.serving.host import Host
+from rayline.serving.onewrite import respond
 from rayline.serving.served import Served
 
 Message = MutableMapping[str, Any]
@@ -92,8 +93,7 @@ class Endpoint:
         else:
             status, body, headers = await self._other(scope, receive)
         headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await respond(send, status, headers, body)
 
     async def _predict(self, scope: Message, receive: Receive, began: float) -> Reply:
         if scope["method"] != "POST":

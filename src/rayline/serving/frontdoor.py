@@ -39,7 +39,10 @@ class FrontDoor:
 
 
 class OneRequestId:
-    """ASGI middleware of Serve's own proxy, which also stands behind HAProxy as the last resort. It gives each answer an id of its own beside the service's."""
+    """ASGI middleware of Serve's own proxy, the plain ingress and HAProxy's last resort.
+
+    The proxy gives each answer an id of its own beside the service's; the service's is kept.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
