@@ -117,10 +117,9 @@ def services(folder: Path, port: int) -> Iterator[Path]:
     body.write_text(json.dumps({"rows": [dict(bundles[0].example[0])]}), encoding="utf-8")
     os.environ.update(ingress_environment("127.0.0.1", port, str(folder), "haproxy"))
 
-    from ray.serve.schema import LoggingConfig
-
     import ray
     from ray import serve
+    from ray.serve.schema import LoggingConfig
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:

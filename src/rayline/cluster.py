@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -85,24 +86,23 @@ def alive(storage: str | Path) -> LocalCluster | None:
 
 
 def stop(storage: str | Path) -> bool:
-    """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running.
-
-    Raises:
-        ClusterError: its processes did not end.
-    """
+    """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running."""
     head = alive(storage)
     if head is None:
         _record(Path(storage)).unlink(missing_ok=True)
         return False
     if "ray" in sys.modules:  # a driver that stays connected would wait a minute for the head to come back
         sys.modules["ray"].shutdown()
-    os.killpg(head.pid, signal.SIGTERM)
+    started = _descendants(head.pid)
+    os.kill(head.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_DEADLINE_S
-    while _group_alive(head.pid):
-        if time.monotonic() > deadline:
-            os.killpg(head.pid, signal.SIGKILL)
-            break
+    while _is_head(head.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
+    # Ray does not end what its workers started themselves, such as HAProxy.
+    for process, command in _processes():
+        if process == head.pid or started.get(process) == command:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
     if head.pid in _heads:
         _heads.pop(head.pid).wait()
     _record(Path(storage)).unlink(missing_ok=True)
@@ -244,7 +244,27 @@ def _is_head(pid: int) -> bool:
     return bool(state) and not state.startswith("Z") and "start --head" in arguments
 
 
-def _group_alive(pid: int) -> bool:
-    listing: Any = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=False).stdout
-    members = (line.split() for line in listing.splitlines())
-    return any(group == str(pid) and not state.startswith("Z") for group, state, *_ in members)
+def _descendants(root: int) -> dict[int, str]:
+    """Return the living processes below one, with their command lines."""
+    children: dict[int, list[int]] = {}
+    commands: dict[int, str] = {}
+    for line in _listed("pid=,ppid=,args="):
+        number, parent, command = line.split(None, 2)
+        children.setdefault(int(parent), []).append(int(number))
+        commands[int(number)] = command
+    found: dict[int, str] = {}
+    waiting = [root]
+    while waiting:
+        for process in children.get(waiting.pop(), ()):
+            found[process] = commands[process]
+            waiting.append(process)
+    return found
+
+
+def _processes() -> list[tuple[int, str]]:
+    return [(int(process), command) for process, command in (line.split(None, 1) for line in _listed("pid=,args="))]
+
+
+def _listed(columns: str) -> list[str]:
+    output = subprocess.run(["ps", "-eo", columns], capture_output=True, text=True, check=False).stdout
+    return [line for line in output.splitlines() if line.strip()]

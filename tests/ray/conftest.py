@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 import ray
 
 # Ray 2.60 warns of its own code, which no caller can change: its Train copies all settings of its Data, old ones too.

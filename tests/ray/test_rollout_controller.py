@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import ray
+
 import rollout_doubles
 from rayline.cluster import NAMESPACE
 from rayline.config import RolloutConfig, parse

@@ -68,9 +68,8 @@ def middlewares() -> list[Any]:
 
 
 def _in_replica() -> bool:
-    from ray.serve.exceptions import RayServeException
-
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     try:
         serve.get_replica_context()

@@ -67,7 +67,7 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(base + 3),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     }
 

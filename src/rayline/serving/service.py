@@ -225,6 +225,7 @@ def _switch(service: Service, version: LiveVersion) -> None:
 
 def _live_state(name: str, storage: str) -> Any:
     import ray
+
     from rayline.serving.live_state import LiveState
 
     return (
@@ -243,10 +244,10 @@ def _live_state(name: str, storage: str) -> Any:
 
 
 def _start(name: str, config: ServiceConfig, storage: str) -> None:
+    from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
-    from ray import serve
     from rayline.serving.replica import Replica, ReplicaSettings
 
     logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")

@@ -61,11 +61,10 @@ def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener)
 
 
 def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
-
-    import ray
 
     _refuse_too_many(spec)
     epochs = Queue(actor_options={"num_cpus": 0})
@@ -98,10 +97,10 @@ def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -
 
 def _worker(settings: dict[str, Any]) -> TrainResult:
     """Run the loop in one worker of a group."""
+    import ray
     from ray.train import get_context
     from ray.train.torch import get_device, prepare_model
 
-    import ray
     from rayline.training.loop import Place, fit_loop
 
     context, epochs = get_context(), settings["epochs"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
-from ray import tune as ray_tune
 from rayline.config import Config, Space, with_values
 from rayline.errors import ClusterError, TrainingFailed
 from rayline.training.checkpoint import STATE

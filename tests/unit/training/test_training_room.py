@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 import ray
+
 from rayline.training.room import Room, room_for
 
 
