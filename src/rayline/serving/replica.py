@@ -94,6 +94,6 @@ def one_thread_per_process() -> None:
     """Keep matrix products on the thread that asked: a row's are too small to share, and replicas share the cores."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch, where a bundle brings its own module
     import numpy  # noqa: F401 - its BLAS must be loaded before it can be told
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     threadpool_limits(limits=1)
