@@ -68,10 +68,10 @@ class StudyLog:
     def trial(self, trial: Trial) -> None:
         """Keep a trial that has ended as a nested run."""
         config = with_values(self.config, trial.params)
-        name = f"{self.config.name}-trial-{trial.number}"
+        name = f"{self.config.name}-trial-{trial.number + 1}"
         tags = {
             **_tags(config, self.prepared),
-            "rayline.trial": str(trial.number),
+            "rayline.trial": str(trial.number + 1),
             "rayline.trial_status": trial.status,
         }
         run_id = self.store.start_run(_experiment(config), name, tags, self.run_id)
@@ -92,7 +92,7 @@ class StudyLog:
         self.store.log_metrics(self.run_id, [(f"best_{key}", value, 0) for key, value in best.metrics.items()])
         self.store.set_tags(
             self.run_id,
-            {"rayline.best_trial": str(best.number), "rayline.best_run": self._runs[best.number]},
+            {"rayline.best_trial": str(best.number + 1), "rayline.best_run": self._runs[best.number]},
         )
         self.store.log_dataset(self._runs[best.number], self.prepared.facts, self.prepared.features.schema, "training")
 

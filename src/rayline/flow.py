@@ -216,7 +216,7 @@ def _trial_event(config: Config, trial: Trial) -> TrialEnded:
 def _features_line(result: Result) -> str:
     rows = result["rows"]
     parts = ", ".join(f"{rows[part]:,} {part}" for part in ("train", "valid", "test"))
-    return f"{sum(rows.values()):,} rows ({parts}); {result['columns']} columns become {result['width']} features"
+    return f"{sum(rows.values()):,} rows fit their schema ({parts}); {result['columns']} columns become {result['width']} features"
 
 
 def _train_line(result: Result) -> str:
@@ -224,7 +224,7 @@ def _train_line(result: Result) -> str:
 
 
 def _tune_line(result: Result) -> str:
-    return f"best of {result['trials']} trials is {result['best']}: {_scores(result['metrics'])}"
+    return f"trial {result['best'] + 1} of {result['trials']} is the best: {_scores(result['metrics'])}"
 
 
 def _evaluate_line(result: Result) -> str:
