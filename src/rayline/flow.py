@@ -216,7 +216,8 @@ def _trial_event(config: Config, trial: Trial) -> TrialEnded:
 def _features_line(result: Result) -> str:
     rows = result["rows"]
     parts = ", ".join(f"{rows[part]:,} {part}" for part in ("train", "valid", "test"))
-    return f"{sum(rows.values()):,} rows fit their schema ({parts}); {result['columns']} columns become {result['width']} features"
+    become = f"{result['columns']} columns become {result['width']} features"
+    return f"{sum(rows.values()):,} rows fit their schema ({parts}); {become}"
 
 
 def _train_line(result: Result) -> str:
