@@ -91,8 +91,7 @@ def stop(storage: str | Path) -> bool:
     if head is None:
         _record(Path(storage)).unlink(missing_ok=True)
         return False
-    if "ray" in sys.modules:  # a driver that stays connected would wait a minute for the head to come back
-        sys.modules["ray"].shutdown()
+    disconnect()
     started = _descendants(head.pid)
     os.kill(head.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_DEADLINE_S
@@ -109,11 +108,18 @@ def stop(storage: str | Path) -> bool:
     return True
 
 
-def available_cpus() -> float:
-    """Return the CPUs that the connected cluster has in all, used or not."""
-    import ray
+def disconnect() -> None:
+    """Leave the cluster, so that this process may join another.
 
-    return float(ray.cluster_resources().get("CPU", 0.0))
+    A driver that stays connected waits a minute for a stopped head to come back. Serve keeps its client of the old
+    cluster beyond that, and there is no public way but a whole shutdown to make it forget.
+    """
+    if "ray" not in sys.modules:
+        return
+    importlib.import_module("ray").shutdown()
+    serve = sys.modules.get("ray.serve.context")
+    if serve is not None:
+        serve._set_global_client(None)
 
 
 def use_token(path: str) -> None:

@@ -41,7 +41,7 @@ def test_it_ends_well_with_no_failed_request(shown: tuple[Path, subprocess.Compl
 
 def test_the_reason_is_an_inequality_with_both_numbers(shown: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = shown
-    assert re.search(r"of v3 [\d.]+ [<>] [\d.]+", done.stdout), done.stdout
+    assert re.search(r"of canary v3 [\d.]+ [<>] stable v2 [\d.]+", done.stdout), done.stdout
 
 
 def test_the_bad_version_never_had_more_than_ten_percent(
@@ -78,7 +78,7 @@ print(json.dumps({{
     assert told["champion"] == 2
     assert told["trials"] == 6
     assert {"config.yaml", "plots/loss_curve.png", "plots/confusion_matrix.png"} <= set(told["files"])
-    assert any("of v3" in value for value in told["tags"].values()), told["tags"]
+    assert any("of canary v3" in value for value in told["tags"].values()), told["tags"]
 
 
 def test_nothing_of_it_is_left_running(shown: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
