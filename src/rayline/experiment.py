@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayline.config import Config, ModelConfig, parse, plain, with_values
+from rayline.errors import TrackingError
 
 if TYPE_CHECKING:
     from rayline.evaluation.metrics import Evaluation
@@ -36,7 +37,10 @@ class RunLog:
         """Keep the metrics of an epoch."""
         self._waiting += [(name, value, number) for name, value in metrics.items()]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
+            try:
+                self.flush()
+            except TrackingError:  # training goes on; what waits is written with the next batch, or refused at the end
+                self._flushed = time.monotonic()
 
     def flush(self) -> None:
         """Write what waits."""
@@ -78,7 +82,9 @@ class StudyLog:
         self._runs[trial.number] = run_id
         self.store.log_params(run_id, _params(config))
         points = [(key, value, report.epoch) for report in trial.history for key, value in report.metrics.items()]
+        points += [(f"best_{key}", value, 0) for key, value in trial.metrics.items()]
         self.store.log_metrics(run_id, points)
+        self.store.log_dataset(run_id, self.prepared.facts, self.prepared.features.schema, "training")
         if trial.history:
             from rayline.evaluation.plots import loss_curve
 
@@ -94,7 +100,6 @@ class StudyLog:
             self.run_id,
             {"rayline.best_trial": str(best.number + 1), "rayline.best_run": self._runs[best.number]},
         )
-        self.store.log_dataset(self._runs[best.number], self.prepared.facts, self.prepared.features.schema, "training")
 
     def run_of(self, number: int) -> str:
         """Return the MLflow run of a trial."""
@@ -111,7 +116,12 @@ def open_run(store: Store, config: Config, prepared: Prepared) -> Iterator[RunLo
         store.log_params(run_id, _params(config))
         store.log_dataset(run_id, prepared.facts, prepared.features.schema, "training")
         store.log_text(run_id, _yaml(config), "config.yaml")
-        yield run
+        try:
+            yield run
+        except BaseException:
+            with suppress(TrackingError):  # the curve up to a failure tells why
+                run.flush()
+            raise
 
 
 @contextmanager
@@ -138,7 +148,7 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
         "run_id": trained["run_id"],
         "study_run_id": trained.get("study_run_id"),
         "params": trained.get("params", {}),
-        **_provenance(),
+        **_provenance(config),
     }
     return write_bundle(
         out,
@@ -184,13 +194,13 @@ def _experiment(config: Config) -> str:
 
 def _tags(config: Config, prepared: Prepared) -> dict[str, str]:
     tags = {"rayline.project": config.name, "rayline.features": prepared.features.fingerprint}
-    return {**tags, **{f"rayline.{key}": str(value) for key, value in _provenance().items() if value is not None}}
+    return {**tags, **{f"rayline.{key}": str(value) for key, value in _provenance(config).items() if value is not None}}
 
 
-def _provenance() -> dict[str, Any]:
+def _provenance(config: Config) -> dict[str, Any]:
     from rayline.registry.provenance import code_commit, environment
 
-    return {"code_commit": code_commit(Path.cwd()), **environment()}
+    return {"code_commit": code_commit(Path(config.storage).parent), **environment()}
 
 
 def _params(config: Config) -> dict[str, str]:

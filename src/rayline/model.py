@@ -6,8 +6,11 @@ float32 (n, outputs): logits for a classification (one output for two classes), 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayline.config import ModelConfig, Task
@@ -73,6 +76,19 @@ def _check_shape(module: nn.Module, builder: str, inputs: int, outputs: int) -> 
     shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
     if shape != (2, outputs):
         raise ConfigError(f"model.builder '{builder}': {rule}, and makes {shape} of two rows.")
+
+
+def source_digest(model: ModelConfig) -> str | None:
+    """Return a digest of the file that a user's builder lies in; None for a ready-made model or where there is none."""
+    if model.builder in READY_MADE:
+        return None
+    try:
+        found = importlib.util.find_spec(model.builder.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        return None
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
 def _imported(path: str) -> Any:

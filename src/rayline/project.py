@@ -15,6 +15,7 @@ from rayline import cluster
 from rayline.config import Config, plain
 from rayline.events import Finished, Listener, Notice, Started, silent
 from rayline.ledger import Ledger, Record, key_of
+from rayline.model import source_digest
 
 if TYPE_CHECKING:
     from rayline.registry.store import Store
@@ -87,8 +88,9 @@ class Project:
         from rayline.features.pipeline import input_digest
 
         config = self.config
+        kept = (config.registry.tracking_uri, config.registry.experiment)
         data = (input_digest(config), plain(config.data), plain(config.features))
-        fit = (key_of("features", *data), plain(config.model), plain(config.train))
+        fit = (key_of("features", *data), plain(config.model), source_digest(config.model), plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
         fitted = key_of("tune", *search) if search else key_of("train", *fit)
         score = (fitted, plain(config.evaluate))
@@ -101,7 +103,8 @@ class Project:
 
     def find(self, step: str) -> Record | None:
         """Return the finished step where it need not run again."""
-        return None if self.fresh else self.ledger.find(step, self.key(step))
+        record = None if self.fresh else self.ledger.find(step, self.key(step))
+        return record if record is not None and _still_there(record.result) else None
 
     def step(self, step: str, *, do: Callable[[], Result], summary: Callable[[Result], str]) -> Record:
         """Return the finished step, running it only where the ledger does not hold it.
@@ -122,6 +125,11 @@ class Project:
         self.ledger.write(record)
         self.listener(Finished(step, record.seconds, False, summary(result)))
         return record
+
+
+def _still_there(result: Result) -> bool:
+    """Tell whether what a finished step left on disk is still there."""
+    return all(Path(result[kind]).exists() for kind in ("path", "checkpoint", "bundle") if kind in result)
 
 
 def open_store(config: Config) -> Store:

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rayline.config import Config, RolloutConfig
+from rayline import cluster
+from rayline.config import Config, RolloutConfig, plain
 from rayline.errors import RolloutRefused, ServiceError
-from rayline.events import Finished, RolloutMoved, Started
+from rayline.events import Finished, Notice, RolloutMoved, Started
 from rayline.project import Project
 
 if TYPE_CHECKING:
     from rayline.rollout.state import RolloutState
     from rayline.serving.plan import LiveVersion
+    from rayline.serving.service import Service
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What a release ended in: the phase in Argo Rollouts' words, and the service's address."""
+    """What a release ended in: the phase in Argo Rollouts' words, and the service's address.
+
+    Attributes:
+        ok: nothing said no: it has all traffic, or waits where its plan or a person told it to.
+    """
 
     version: int
     phase: str
     message: str
     url: str
+    ok: bool
 
 
 def release(project: Project, version: int, *, plan: RolloutConfig | None = None, insist: bool = False) -> Released:
     """Bring a version to live traffic and follow it until it is stable, stopped or waiting for a person.
+
+    A service that does not run comes back with the traffic that it had, and only then does anything move. A rollout to
+    this version that is under way already is followed.
 
     Args:
         project: whose service it is.
@@ -41,18 +54,56 @@ def release(project: Project, version: int, *, plan: RolloutConfig | None = None
         RolloutRefused: this version was taken back before, or another rollout is under way.
         ServiceError: the service did not come up.
     """
+    _tell_what_needs_a_restart(project)
     url = service_url(project.config)
-    live = ask(url)
-    if live is not None and live["stable"] == version and list(live["weights"].values()) == [100]:
-        project.listener(Finished("release", 0.0, True, f"version {version} has all traffic at {url}"))
-        return Released(version, "Healthy", "all traffic", url)
+    if _has_all_traffic(ask(url), version):
+        return _already(project, version, url)
     if not insist:
         _refuse_taken_back(project, version)
     project.connect()
     project.listener(Started("release"))
-    if live is None:
-        return _first(project, version, url)
-    return follow(project, start(project, version, plan=plan))
+    began = time.perf_counter()
+    service = _running(project, version)
+    if _has_all_traffic(ask(service.url), version):
+        if _without_champion(project):
+            return _first(project, version, service.url, time.perf_counter() - began)
+        return _already(project, version, service.url)
+    return follow(project, _started_or_found(project, version, plan))
+
+
+def _running(project: Project, version: int) -> Service:
+    from rayline.serving.service import deploy
+
+    config = project.config
+    return deploy(config.name, config.service, str(project.storage), live_version(project, version))
+
+
+def _without_champion(project: Project) -> bool:
+    return all("champion" not in each.aliases for each in project.store.versions(project.config.name))
+
+
+def _started_or_found(project: Project, version: int, plan: RolloutConfig | None) -> RolloutState:
+    """Start a rollout, or find the one to this version that an earlier driver started."""
+    from rayline.rollout import commands
+
+    try:
+        return start(project, version, plan=plan)
+    except RolloutRefused:
+        state = commands.last(project.config.name, storage=str(project.storage))
+        under_way = state is not None and not state.settled and (state.kind, state.canary) == ("rollout", version)
+        if plan is None and state is not None and under_way:
+            return state
+        raise
+
+
+def _has_all_traffic(live: Mapping[str, Any] | None, version: int) -> bool:
+    return live is not None and live["stable"] == version and live["weights"] == {str(version): 100}
+
+
+def _already(project: Project, version: int, url: str) -> Released:
+    message = f"version {version} has all traffic at {url}"
+    project.listener(Finished("release", 0.0, True, message))
+    return Released(version, "Healthy", message, url, True)
 
 
 def start(project: Project, version: int, *, plan: RolloutConfig | None = None) -> RolloutState:
@@ -79,20 +130,40 @@ def follow(project: Project, state: RolloutState) -> Released:
         if said != (state.weight, state.message):
             said = (state.weight, state.message)
             project.listener(RolloutMoved(state.phase, state.stable, state.canary, state.weight, state.message))
-    ended = Released(state.canary, state.phase, state.message, service_url(project.config))
+    ok = state.phase in ("Healthy", "Progressing") or state.paused_for in ("promote", "hand")
+    ended = Released(state.canary, state.phase, state.message, service_url(project.config), ok)
     project.listener(Finished("release", state.seconds, False, f"{state.phase}: {state.message}"))
     return ended
 
 
-def _first(project: Project, version: int, url: str) -> Released:
-    from rayline.serving.service import deploy
+def _first(project: Project, version: int, url: str, seconds: float) -> Released:
+    name, store = project.config.name, project.store
+    message = f"version {version} is the first: it has all traffic at {url}"
+    store.set_alias(name, "champion", version)
+    store.drop_alias(name, "challenger")
+    store.tag_version(
+        name, version, {"rayline.rollout": "Healthy", "rayline.rollout.reason": "the first version: no baseline"}
+    )
+    project.listener(Finished("release", seconds, False, message))
+    return Released(version, "Healthy", message, url, True)
 
-    config = project.config
-    service = deploy(config.name, config.service, str(project.storage), live_version(project, version))
-    project.store.set_alias(config.name, "champion", version)
-    answer = f"version {version} is the first: it has all traffic at {service.url}"
-    project.listener(Finished("release", service.seconds_to_ready, False, answer))
-    return Released(version, "Healthy", answer, service.url)
+
+def _tell_what_needs_a_restart(project: Project) -> None:
+    """Tell which settings of a service that runs were changed since it started: replicas keep those they have."""
+    from rayline.serving.names import service_folder
+
+    try:
+        record = json.loads((service_folder(project.storage, project.config.name) / "service.json").read_text())
+    except (OSError, ValueError):
+        return
+    now = plain(project.config.service)
+    changed = [
+        f"service.{key} {record['settings'][key]} -> {now[key]}" for key in now if record["settings"][key] != now[key]
+    ]
+    if changed and cluster.alive(project.storage) is not None:
+        project.listener(
+            Notice(f"not applied while the service runs: {', '.join(changed)}; `rayline stop`, then run again")
+        )
 
 
 def live_version(project: Project, number: int) -> LiveVersion:
@@ -125,7 +196,7 @@ def ask(url: str) -> dict[str, Any] | None:
         if error.code in (404, 503):
             return None
         raise ServiceError(f"the service at {url} answered {error.code}: {error.reason}.") from error
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     if not isinstance(said, dict) or "stable" not in said:
         raise ServiceError(f"what answers at {url} is not a Rayline service; choose another service.port.")

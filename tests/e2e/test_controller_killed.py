@@ -150,3 +150,27 @@ def test_running_the_taken_back_version_again_is_refused(live: tuple[Config, Cli
     better, _ = live
     with pytest.raises(RolloutRefused, match="taken back"):
         flow.run(better)
+
+
+def test_after_a_restart_of_everything_the_rollout_goes_on_where_it_was(live: tuple[Config, Clients]) -> None:
+    better, _ = live
+    waiting = config.with_values(better, {"rollout": {"steps": [{"set_weight": 25}, {"pause": True}]}})
+    release.start(Project(waiting), 2)
+    assert commands.wait(NAME, storage=better.storage, timeout=60).weight == 25
+    assert cluster.stop(better.storage)
+    came_back = release.release(Project(waiting), 2, insist=True)
+    told = release.ask(release.service_url(better))
+    assert told is not None
+    assert (told["stable"], told["weights"]) == (1, {"1": 75, "2": 25})
+    assert (came_back.phase, came_back.ok) == ("Paused", True)
+    commands.promote(NAME, storage=better.storage)
+    assert commands.wait(NAME, storage=better.storage, timeout=60).phase == "Healthy"
+    told = release.ask(release.service_url(better))
+    assert told is not None
+    assert told["weights"] == {"2": 100}
+
+
+def test_the_same_version_again_is_nothing_to_do(live: tuple[Config, Clients]) -> None:
+    better, _ = live
+    ended = release.release(Project(better), 2)
+    assert (ended.phase, ended.version, ended.ok) == ("Healthy", 2, True)

@@ -59,7 +59,7 @@ class DemoScreen(show.FlowScreen):
         body = {"rows": [report.example]}
         show.console.print(f"The service is up:  {report.url}/predict", soft_wrap=True)
         show.line(f"  curl {report.url}/predict -d '{show.compact(body)}'")
-        show.line("  rayline stop --storage rayline-demo/.rayline ends it")
+        show.line(f"  rayline stop --storage {report.storage} ends it")
 
 
 @contextmanager

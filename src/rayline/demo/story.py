@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 NAME = "breast-cancer"
 SOURCE = "sklearn:breast_cancer"
 TARGET = "target"
+STORAGE = ".rayline"
 SCRAMBLED = "scrambled.csv"
 WARM_UP_REQUESTS = 150
 
@@ -69,6 +71,7 @@ class DemoReport:
     seconds: float
     url: str
     tracking: str
+    storage: str
     example: dict[str, Any]
     kept: bool
 
@@ -82,6 +85,8 @@ def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Liste
     """
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
+    cluster.stop(out / STORAGE)  # the demo begins at the beginning, whatever an earlier one left
+    shutil.rmtree(out / STORAGE, ignore_errors=True)
     listener(Chapter("A table becomes a project"))
     written = scaffold(SOURCE, target=TARGET, name=NAME, out=out, force=True)
     kinds = len(written.inferred.schema.columns)
@@ -90,7 +95,7 @@ def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Liste
     base = [f"service.port={port}"]
     with _cluster_of(out, keep):
         listener(Chapter("A baseline goes live: version 1"))
-        baseline = flow.run(config.load(written.file, [*base, *_BASELINE]), fresh=True, listener=listener)
+        baseline = flow.run(config.load(written.file, [*base, *_BASELINE]), listener=listener)
         better = config.load(written.file, [*base, *_settings(tune=SEARCH, rollout=_rollout())])
         rows, truth = _held_out(baseline)
         url = release.service_url(better)
@@ -118,6 +123,7 @@ def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Liste
             seconds=time.perf_counter() - began,
             url=url,
             tracking=f"rayline ui --config {written.file}",
+            storage=str(out / STORAGE),
             example=rows[0],
             kept=keep,
         )
@@ -176,7 +182,7 @@ def _settings(**sections: Any) -> list[str]:
 @contextmanager
 def _cluster_of(out: Path, keep: bool) -> Iterator[None]:
     """Stop the local cluster at the end, whatever happened, unless it is to be kept."""
-    storage = out / ".rayline"
+    storage = out / STORAGE
     try:
         yield
     except BaseException:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rayline.cluster import NAMESPACE
-from rayline.config import ServiceConfig
+from rayline.config import ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving.counters import prediction_edges
 from rayline.serving.ingress import check_port
@@ -159,15 +159,17 @@ class Service:
 
 
 def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVersion) -> Service:
-    """Give a version all traffic: start the service, or switch the live one at once.
+    """Start a service, and do nothing where it runs.
 
-    Ray must be connected, and started with ``ingress_environment`` where the ingress is HAProxy.
+    It comes up with the traffic that it had when it last ran; the first time, ``plan_version`` gets all of it. So a
+    restart never moves traffic. Ray must be connected, and started with ``ingress_environment`` where the ingress is
+    HAProxy.
 
     Args:
         name: the service's name, and its path.
         config: replicas, address and limits.
         storage: the folder of the project's state; every node must see it.
-        plan_version: what to serve.
+        plan_version: what to serve where the service never ran before.
 
     Raises:
         BundleError: the version cannot be loaded.
@@ -188,20 +190,15 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
     address = "127.0.0.1" if config.host in ("0.0.0.0", *LOOPBACK) else config.host
     service = Service(name, storage, f"http://{address}:{config.port}/{name}")
     if name in known.applications and known.applications[name].status == "RUNNING":
-        _switch(service, plan_version)
         return Service.connect(name, storage)
     if not known.proxies:
         check_port(config.host, config.port)
     _quiet()
     state = _live_state(name, storage)
     before = ray.get(state.plan.remote())
-    plan = TrafficPlan.first(
-        name,
-        plan_version,
-        tuple(before["edges"]) if before else prediction_edges(features.target_mean, features.target_std),
-        (before["generation"] if before else 0) + 1,
-    )
-    ray.get(state.publish.remote(plan.to_json()))
+    if before is None:
+        edges = prediction_edges(features.target_mean, features.target_std)
+        ray.get(state.publish.remote(TrafficPlan.first(name, plan_version, tuple(edges), 1).to_json()))
     try:
         _start(name, config, storage)
         _await_running(name)
@@ -209,18 +206,12 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
     except RaylineError:
         serve.delete(name)
         ray.kill(state, no_restart=True)
+        if before is None:
+            plan_path(storage, name).unlink(missing_ok=True)
         raise
-    record = {"url": service.url, "host": config.host, "port": config.port, "replicas": config.replicas}
+    record = {"url": service.url, "settings": plain(config)}
     (service_folder(storage, name) / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
     return Service(name, storage, service.url, time.perf_counter() - began)
-
-
-def _switch(service: Service, version: LiveVersion) -> None:
-    service.load(version)
-    service.set_weights(stable=version.number, weights={version.number: 100})
-    for number in service.plan().numbers:
-        if number != version.number:
-            service.unload(number)
 
 
 def _live_state(name: str, storage: str) -> Any:
