@@ -7,6 +7,7 @@ other Ray clusters on the machine are never touched.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
@@ -17,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -34,6 +35,7 @@ _heads: dict[int, subprocess.Popen[bytes]] = {}
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
         os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
         _join(named)
         return
-    head = alive(storage) or _start(Path(storage), dict(environment or {}))
+    with _only_one(Path(storage)):
+        head = alive(storage) or _start(Path(storage), dict(environment or {}))
     os.environ.update(head.environment)
     use_token(head.token_path)
     _join(head.address)
@@ -97,11 +100,7 @@ def stop(storage: str | Path) -> bool:
     deadline = time.monotonic() + STOP_DEADLINE_S
     while _is_head(head.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    # Ray does not end what its workers started themselves, such as HAProxy.
-    for process, command in _processes():
-        if process == head.pid or started.get(process) == command:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    _kill(head.pid, started)
     if head.pid in _heads:
         _heads.pop(head.pid).wait()
     _record(Path(storage)).unlink(missing_ok=True)
@@ -146,8 +145,16 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
+@contextmanager
+def _only_one(storage: Path) -> Iterator[None]:
+    """Hold the cluster of a storage: of two commands that come at once, the second finds the head of the first."""
     storage.mkdir(parents=True, exist_ok=True)
+    with (storage / "cluster.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
     token_path = _write_token(storage)
     log = storage / "cluster.log"
     port = _free_port()
@@ -166,11 +173,24 @@ def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
             start_new_session=True,
             env={**os.environ, **settings, **_token_environment(str(token_path))},
         )
-    _heads[process.pid] = process
-    address = _await_address(process, log, port)
-    head = LocalCluster(process.pid, address, str(token_path), str(log), settings)
-    _write(_record(storage), json.dumps(asdict(head), indent=2))
+    try:
+        _heads[process.pid] = process
+        address = _await_address(process, log, port)
+        head = LocalCluster(process.pid, address, str(token_path), str(log), settings)
+        _write(_record(storage), json.dumps(asdict(head), indent=2))
+    except BaseException:  # Ctrl-C too: nobody would know of this head
+        _abandon(process)
+        raise
     return head
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    started = _descendants(process.pid)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    _kill(process.pid, started)
+    process.wait()
+    _heads.pop(process.pid, None)
 
 
 def _await_address(process: subprocess.Popen[bytes], log: Path, port: int) -> str:
@@ -185,7 +205,6 @@ def _await_address(process: subprocess.Popen[bytes], log: Path, port: int) -> st
         if process.poll() is not None:
             raise ClusterError(f"the local Ray head ended with status {process.returncode}; its log is {log}.")
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
     raise ClusterError(f"the local Ray head did not start within {START_DEADLINE_S:.0f} s; its log is {log}.")
 
 
@@ -239,39 +258,71 @@ def _free_port(from_port: int = 20000) -> int:
     raise ClusterError(f"no free port between {from_port + offset} and {from_port + offset + 500}.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    parent: int
+    state: str
+    command: str
+
+
 def _is_head(pid: int) -> bool:
     """Tell whether the process is still ours: a process id alone may have been given to another program."""
-    try:
-        command = subprocess.run(
-            ["ps", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return False
-    state, _, arguments = command.stdout.strip().partition(" ")
-    return bool(state) and not state.startswith("Z") and "start --head" in arguments
+    return any(each.state[0] not in "ZX" and "start --head" in each.command for each in _processes(pid))
 
 
 def _descendants(root: int) -> dict[int, str]:
     """Return the living processes below one, with their command lines."""
-    children: dict[int, list[int]] = {}
-    commands: dict[int, str] = {}
-    for line in _listed("pid=,ppid=,args="):
-        number, parent, command = line.split(None, 2)
-        children.setdefault(int(parent), []).append(int(number))
-        commands[int(number)] = command
+    children: dict[int, list[_Process]] = {}
+    for each in _processes():
+        children.setdefault(each.parent, []).append(each)
     found: dict[int, str] = {}
     waiting = [root]
     while waiting:
-        for process in children.get(waiting.pop(), ()):
-            found[process] = commands[process]
-            waiting.append(process)
+        for each in children.get(waiting.pop(), ()):
+            found[each.pid] = each.command
+            waiting.append(each.pid)
     return found
 
 
-def _processes() -> list[tuple[int, str]]:
-    return [(int(process), command) for process, command in (line.split(None, 1) for line in _listed("pid=,args="))]
+def _kill(root: int, started: Mapping[int, str]) -> None:
+    """Kill a head and what is left of the processes below it: Ray does not end what its workers started themselves."""
+    for each in _processes():
+        if each.pid == root or started.get(each.pid) == each.command:
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGKILL)
 
 
-def _listed(columns: str) -> list[str]:
-    output = subprocess.run(["ps", "-eo", columns], capture_output=True, text=True, check=False).stdout
-    return [line for line in output.splitlines() if line.strip()]
+def _processes(pid: int | None = None) -> list[_Process]:
+    """Return this machine's processes, or the one of that id where there is one."""
+    return _read_processes(pid) if (PROC / "self" / "stat").exists() else _listed_processes(pid)
+
+
+def _read_processes(pid: int | None) -> list[_Process]:
+    folders = [PROC / str(pid)] if pid is not None else [each for each in PROC.iterdir() if each.name.isdecimal()]
+    found = []
+    for folder in folders:
+        try:
+            stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+            words = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended, or is hidden from us
+            continue
+        # The program's name stands in parentheses and may hold some itself.
+        state, parent = stat.rpartition(")")[2].split()[:2]
+        found.append(_Process(int(folder.name), int(parent), state, words.replace("\0", " ").strip()))
+    return found
+
+
+def _listed_processes(pid: int | None) -> list[_Process]:
+    chosen = ["-e"] if pid is None else ["-p", str(pid)]
+    try:
+        done = subprocess.run(
+            ["ps", "-ww", *chosen, "-o", "pid=", "-o", "ppid=", "-o", "stat=", "-o", "args="],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise ClusterError("processes cannot be listed: there is neither /proc nor the program 'ps'.") from error
+    lines = [line.split(None, 3) for line in done.stdout.splitlines() if line.strip()]
+    return [_Process(int(each[0]), int(each[1]), each[2], each[3] if len(each) > 3 else "") for each in lines]

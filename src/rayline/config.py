@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -235,7 +236,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         overrides: ``section.key=value`` strings; the value is read as YAML.
 
     Returns:
-        The configuration, with ``data.source`` and ``storage`` made absolute (URIs are left alone).
+        The configuration, with ``data.source``, ``storage`` and a file of ``registry.tracking_uri`` made absolute
+        (other URIs are left alone).
 
     Raises:
         NotFoundError: there is no such file.
@@ -246,7 +248,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise NotFoundError(f"configuration '{file}' does not exist. `rayline init DATA --target COLUMN` writes one.")
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, days that no calendar has
         raise ConfigError(f"configuration '{file}' is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"configuration '{file}' must be a mapping of sections, not {type(raw).__name__}.")
@@ -284,7 +286,14 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"override '{override}' must read section.key=value, for instance train.epochs=5.")
-    _set(raw, key, yaml.safe_load(text))
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"override '{override}': its value is not valid YAML: {reason}. Quote it or close it."
+        ) from error
+    _set(raw, key, value)
 
 
 def _set(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -334,7 +343,19 @@ def _anchored(config: Config, folder: Path) -> Config:
         source = str(folder / source)
     storage = config.storage if _has_scheme(config.storage) else str(folder / config.storage)
     data = msgspec.structs.replace(config.data, source=source)
-    return msgspec.structs.replace(config, data=data, storage=storage)
+    tracking = config.registry.tracking_uri
+    registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
+    return msgspec.structs.replace(config, data=data, storage=storage, registry=registry)
+
+
+def _anchored_tracking(uri: str, folder: Path) -> str:
+    parts = urlsplit(uri)
+    if not parts.scheme:
+        return str(folder / uri)
+    relative = parts.path.removeprefix("/")  # three slashes and a relative path, or four and an absolute one
+    if parts.scheme != "sqlite" or parts.netloc or not relative or relative.startswith(("/", ":memory:")):
+        return uri
+    return uri.replace(f"///{relative}", f"///{folder / relative}", 1)
 
 
 def _has_scheme(location: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rayline.config import Config
 from rayline.project import Project
@@ -23,28 +26,41 @@ def preview(config: Config) -> tuple[PlannedStep, ...]:
     """Return the steps that `run` would take, without starting Ray. Raises ``DataError`` for an unusable source."""
     project = Project(config)
     needs = {"features": 1.0, "train": _training_cpus(config), "tune": _tuning_cpus(config)}
-    steps = [
-        PlannedStep(
-            step,
-            cached := project.find(step) is not None,
-            needs.get(step, 0.0),
-            "its inputs and settings are as they were" if cached else "not finished with these inputs and settings",
-        )
-        for step in project.because
-        if step != ("tune" if config.tune is None else "train")
-    ]
-    return (*steps, _release_step(config, all(step.cached for step in steps)))
+    steps: list[PlannedStep] = []
+    for step in project.because:
+        if step != ("tune" if config.tune is None else "train"):
+            cached = project.find(step) is not None
+            steps.append(PlannedStep(step, cached, needs.get(step, 0.0), _why(config, step, cached)))
+    record = project.find("register") if all(step.cached for step in steps) else None
+    return (*steps, _release_step(config, None if record is None else record.result["version"]))
 
 
-def _release_step(config: Config, registered: bool) -> PlannedStep:
+def _why(config: Config, step: str, cached: bool) -> str:
+    if cached:
+        return "its inputs and settings are as they were"
+    return "not finished with these inputs and settings" + (f"; {_room(config)}" if step == "tune" else "")
+
+
+def _release_step(config: Config, version: int | None) -> PlannedStep:
+    """Compare what is live with the version that the run would release; None is one that has no number yet."""
     live = ask(service_url(config))
     cpus = config.service.replicas * config.service.num_cpus
     if live is None:
         return PlannedStep("release", False, cpus, "no service is live: the version gets all traffic at once")
-    if registered:
-        return PlannedStep("release", True, 0.0, f"version {live['stable']} serves")
-    strategy = config.rollout.strategy
-    return PlannedStep("release", False, 0.0, f"version {live['stable']} serves: a rollout follows ({strategy})")
+    if version is not None and live["stable"] == version and live["weights"] == {str(version): 100}:
+        return PlannedStep("release", True, 0.0, f"version {version} has all traffic")
+    return PlannedStep("release", False, 0.0, _move(config, live, version))
+
+
+def _move(config: Config, live: Mapping[str, Any], version: int | None) -> str:
+    stable, strategy = live["stable"], config.rollout.strategy
+    others = [number for number, weight in live["weights"].items() if weight and number != str(stable)]
+    if version is not None and str(version) in others:
+        return f"version {stable} serves, version {version} {live['weights'][str(version)]} %: the rollout is followed"
+    if others:
+        return f"version {stable} serves and a rollout to version {', '.join(others)} is under way: it must end first"
+    to = "" if version is None else f" to version {version}"
+    return f"version {stable} serves: a rollout{to} follows ({strategy})"
 
 
 def _training_cpus(config: Config) -> float:
@@ -52,6 +68,32 @@ def _training_cpus(config: Config) -> float:
 
 
 def _tuning_cpus(config: Config) -> float:
+    """Return what the Study takes at once: of this machine what fits; of a cluster elsewhere what was asked for."""
     if config.tune is None:
         return 0.0
-    return config.tune.cpus_per_trial * (config.tune.max_concurrent or 1)
+    each, wanted = _trial_cpus(config), config.tune.max_concurrent
+    fitting = (wanted or 1) if _elsewhere() else max(int(_cpus_here() // each), 1)
+    return each * min(fitting, wanted or fitting, config.tune.trials)
+
+
+def _trial_cpus(config: Config) -> float:
+    assert config.tune is not None
+    return config.tune.cpus_per_trial if config.train.num_workers == 1 else float(config.train.num_workers)
+
+
+def _room(config: Config) -> str:
+    each = _trial_cpus(config)
+    needs = f"one trial needs {each:g} CPUs"
+    if _elsewhere():
+        return f"{needs} of the cluster"
+    if each > _cpus_here():
+        return f"{needs} and this machine has {_cpus_here()}: too few"
+    return f"{needs}, this machine has {_cpus_here()}"
+
+
+def _elsewhere() -> bool:
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def _cpus_here() -> int:
+    return os.cpu_count() or 1

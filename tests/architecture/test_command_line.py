@@ -28,7 +28,7 @@ FROZEN = {
     "rollout undo": ["NAME", "--config"],
     "predict": ["NAME", "FILE", "--version", "--out", "--config", "--json"],
     "ui": ["--config", "--port"],
-    "stop": ["--storage"],
+    "stop": ["--storage", "--config"],
     "demo": ["--keep", "--port", "--out"],
 }
 

@@ -45,6 +45,23 @@ def test_absolute_sources_and_uris_stay(tmp_path: Path, source: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "anchored"),
+    [
+        ("sqlite:///x.db", "sqlite:///{folder}/x.db"),
+        ("sqlite:///deep/x.db?timeout=3", "sqlite:///{folder}/deep/x.db?timeout=3"),
+        ("mlruns", "{folder}/mlruns"),
+        ("sqlite:////data/x.db", "sqlite:////data/x.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("http://host:5000", "http://host:5000"),
+        ("postgresql://user:pass@host/db", "postgresql://user:pass@host/db"),
+    ],
+)
+def test_a_tracking_database_is_beside_the_file(tmp_path: Path, uri: str, anchored: str) -> None:
+    loaded = config.load(written(tmp_path, {**MINIMAL, "registry": {"tracking_uri": uri}}))
+    assert loaded.registry.tracking_uri == anchored.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("train.epoch=5", "unknown configuration key 'train.epoch'. Did you mean 'epochs'?"),
@@ -62,6 +79,8 @@ def test_absolute_sources_and_uris_stay(tmp_path: Path, source: str) -> None:
         ("tune.space={train.epochs: {low: 3}}", "both 'low' and 'high'"),
         ("tune.space={train.epochs: {low: 3, high: 2}}", "low (3.0) must be below high (2.0)"),
         ("tune.space={train.epochs: {low: 0, high: 2, log: true}}", "low above 0"),
+        ("train.epochs=[1", "override 'train.epochs=[1': its value is not valid YAML"),
+        ("name=2011-13-45", "override 'name=2011-13-45': its value is not valid YAML"),
         ("epochs", "must read section.key=value"),
         ("name.deep=3", "not a section"),
     ],

@@ -12,7 +12,7 @@ import cyclopts
 from rich.console import Console
 
 from rayline.cli import project_verbs, rollout_verbs, service_verbs
-from rayline.errors import RaylineError
+from rayline.errors import EnvironmentFailed, RaylineError
 
 INTERRUPTED = 130
 
@@ -47,10 +47,21 @@ def run(arguments: Sequence[str]) -> int:
         errors.print("[bold red]error[/]: ", end="")
         errors.print(str(error), markup=False, soft_wrap=True)
         return error.exit_code
+    except OSError as error:
+        errors.print("[bold red]error[/]: ", end="")
+        errors.print(_where_and_why(error), markup=False, soft_wrap=True)
+        return EnvironmentFailed.exit_code
     except KeyboardInterrupt:
         errors.print("stopped; the same command resumes.")
         return INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _where_and_why(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return f"the operating system refused: {reason}."
+    return f"'{error.filename}': {reason}. Check that it exists, that it may be used, and that its disk has room."
 
 
 def _plain(error: cyclopts.CycloptsError) -> str:

@@ -36,6 +36,23 @@ def project_file(file: Path | None) -> Path:
     return path
 
 
+def project_storage(file: Path | None) -> Path:
+    """Return the project's state folder: its file's; without any file here, ``.rayline`` where there is one.
+
+    Raises:
+        NotFoundError: there is neither.
+        ConfigError: the file is not a configuration.
+    """
+    here = Path(".rayline")
+    try:
+        path = project_file(file)
+    except NotFoundError:
+        if file is None and here.is_dir():
+            return here
+        raise
+    return Path(config.load(path).storage)
+
+
 def named_project(name: str, file: Path | None) -> Config:
     """Return the configuration that a service's name belongs to.
 

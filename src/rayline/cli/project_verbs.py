@@ -55,11 +55,10 @@ def validate(
     set_: Overrides = (),
     json: Json = False,
 ) -> int:
-    """Check a table against the project's schema; exit code 1 where it breaks it."""
-    from rayline.features.validation import check_source
+    """Check a table against the schema that the model was trained with; exit code 1 where it breaks it."""
+    from rayline.check import check
 
-    loaded = configuration.load(config, set_)
-    return show.anomalies(check_source(loaded, data), as_json=json)
+    return show.checked(check(configuration.load(config, set_), data), as_json=json)
 
 
 def train(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:

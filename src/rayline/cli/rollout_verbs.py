@@ -51,7 +51,7 @@ def status(
     config: ProjectFile = None,
     json: Json = False,
 ) -> int:
-    """Tell steps, shares and the last verdicts; exit code 1 where the rollout was taken back."""
+    """Tell steps, shares and the last verdicts; exit code 1 where it was taken back or an analysis gave no verdict."""
     from rayline.rollout import commands
 
     project = named_project(name, config)
@@ -115,7 +115,7 @@ def _ask(verb: str, name: str, config: Path | None, **details: object) -> int:
     if verb in ("abort", "undo"):  # done once every replica has the stable version's weights
         state = commands.wait(name, storage=str(project.storage), timeout=RETURN_DEADLINE_S)
     show.rollout(state)
-    return 0
+    return 1 if verb == "undo" and state.phase != "Healthy" else 0
 
 
 def _watched(project: object) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rayline.cli import show
-from rayline.cli.options import Json, ProjectFile, Service, named_project, selected
+from rayline.cli.options import Json, ProjectFile, Service, named_project, project_storage, selected
 
 
 def deploy(
@@ -61,11 +61,13 @@ def ui(*, config: ProjectFile = None, port: Annotated[int, Parameter(help="The p
 
 def stop(
     *,
-    storage: Annotated[Path, Parameter(help="The project's state folder.")] = Path(".rayline"),
+    storage: Annotated[Path | None, Parameter(help="The project's state folder; default: its file's.")] = None,
+    config: ProjectFile = None,
 ) -> int:
     """Stop the local cluster of this project and the services on it; nothing stored is lost."""
     from rayline import cluster
 
+    storage = storage or project_storage(config)
     show.line("stopped the local cluster" if cluster.stop(storage) else f"no local cluster of '{storage}' is running")
     return 0
 

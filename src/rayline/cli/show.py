@@ -16,8 +16,8 @@ from rich.table import Table
 from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMoved, Started, TrialEnded
 
 if TYPE_CHECKING:
+    from rayline.check import Checked
     from rayline.config import Config
-    from rayline.features.validation import Anomaly
     from rayline.flow import Outcome
     from rayline.offline import Predicted
     from rayline.preview import PlannedStep
@@ -35,7 +35,6 @@ WORKING = {
     "register": "registering",
     "release": "bringing to live traffic",
 }
-GOOD_PHASES = ("Healthy", "Progressing")
 
 
 def line(text: str) -> None:
@@ -122,29 +121,31 @@ def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:
         _json({"name": config.name, "steps": steps, "released": ended.released and asdict(ended.released)})
     elif ended.released is not None:
         return released(ended.released)
-    if ended.released is None or ended.released.phase in GOOD_PHASES:
-        return 0
-    return 1
+    return 0 if ended.released is None or ended.released.ok else 1
 
 
 def released(ended: Released) -> int:
     """Print what a release ended in; return the exit code."""
-    colour = "green" if ended.phase in GOOD_PHASES else "red"
+    colour = "green" if ended.ok else "red"
     console.print(f"[bold {colour}]{ended.phase}[/]  {escape(ended.message)}", soft_wrap=True)
     console.print(f"  service  {ended.url}/predict", soft_wrap=True)
-    return 0 if ended.phase in GOOD_PHASES else 1
+    return 0 if ended.ok else 1
 
 
-def anomalies(found: tuple[Anomaly, ...], *, as_json: bool = False) -> int:
+def checked(done: Checked, *, as_json: bool = False) -> int:
     """Print the anomaly table; return 1 where one of them is an error."""
-    broken = any(anomaly.severity == "error" for anomaly in found)
+    broken = any(anomaly.severity == "error" for anomaly in done.anomalies)
     if as_json:
-        _json({"valid": not broken, "anomalies": [asdict(anomaly) for anomaly in found]})
-    elif not found:
+        found = [asdict(anomaly) for anomaly in done.anomalies]
+        _json({"valid": not broken, "schema": done.schema, "anomalies": found})
+        return 1 if broken else 0
+    if done.schema == "data":
+        console.print("[dim]nothing was trained yet: the schema is what the configuration's own data suggests[/]")
+    if not done.anomalies:
         console.print("[green]✓[/] the data fits its schema")
     else:
         table = Table("column", "rule", "rows", "share", "example", "severity", box=None, pad_edge=False)
-        for each in found:
+        for each in done.anomalies:
             colour = "red" if each.severity == "error" else "yellow"
             row = (each.column, each.rule, f"{each.rows:,}", f"{each.share:.2%}", str(each.example))
             table.add_row(*(escape(cell) for cell in row), f"[{colour}]{each.severity}[/]")
@@ -161,28 +162,33 @@ def predicted(done: Predicted, *, as_json: bool = False) -> None:
 
 
 def rollout(state: RolloutState, *, as_json: bool = False) -> int:
-    """Print a rollout; return 1 where it was taken back."""
+    """Print a rollout; return its exit code."""
     from rayline.cli.rollout_picture import picture
 
     if as_json:
         _json(state.to_json())
     else:
         console.print(picture(state))
-    return 1 if state.phase == "Degraded" else 0
+    return _said_no(state)
 
 
 def watched_rollout(states: Iterable[RolloutState]) -> int:
-    """Draw a rollout anew at each change until it ends or waits; return 1 where it was taken back."""
+    """Draw a rollout anew at each change until it ends or waits; return its exit code."""
     from rich.live import Live
 
     from rayline.cli.rollout_picture import picture
 
-    phase = "Healthy"
+    code = 0
     with Live(console=console, refresh_per_second=8) as live:
         for state in states:
-            phase = state.phase
+            code = _said_no(state)
             live.update(picture(state))
-    return 1 if phase == "Degraded" else 0
+    return code
+
+
+def _said_no(state: RolloutState) -> int:
+    """Return 1 where it was taken back, or waits because an analysis gave no verdict; a planned pause is no refusal."""
+    return 1 if state.phase == "Degraded" or state.paused_for == "verdict" else 0
 
 
 def _json(value: Any) -> None:

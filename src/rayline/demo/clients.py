@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 THREADS = 3
-SESSIONS_PER_THREAD = 20
+SESSIONS_PER_THREAD = 100
 PAUSE_S = 0.01
 
 

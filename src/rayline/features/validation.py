@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import Config, DataConfig
-from rayline.errors import ValidationFailed, shown
+from rayline.config import ColumnConfig, Config, DataConfig, FeaturesConfig
+from rayline.errors import RowError, ValidationFailed, shown
 from rayline.features.arrow_values import READERS, RULES, Values
 from rayline.features.schema import ColumnSchema, Schema
 
@@ -76,12 +76,13 @@ def validate(data: Any, schema: Schema) -> tuple[Anomaly, ...]:
     return find(data, schema).anomalies()
 
 
-def check_source(config: Config, source: str | None = None) -> tuple[Anomaly, ...]:
-    """Return what in a source breaks the schema that the configuration's own data gives.
+def check_source(config: Config, source: str | None = None, schema: Schema | None = None) -> tuple[Anomaly, ...]:
+    """Return what in a source breaks a schema.
 
     Args:
-        config: the project; its data is read for the schema.
+        config: the project.
         source: another path, glob or URI to check; the configuration's own where None.
+        schema: what the data must look like; where None, what the sound rows of the configuration's own data suggest.
 
     Raises:
         DataError: a source cannot be read, or gives no schema.
@@ -89,9 +90,13 @@ def check_source(config: Config, source: str | None = None) -> tuple[Anomaly, ..
     from rayline.features.inference import schema_for
     from rayline.features.sources import read_table
 
-    table = read_table(config.data)
-    schema = schema_for(config.features, table)
-    return validate(table if source is None else read_table(DataConfig(source=source)), schema)
+    own = read_table(config.data) if source is None or schema is None else None
+    if schema is None:
+        try:
+            schema = schema_for(config.features, _sound(own, config.features))
+        except RowError:  # no target is a number that can be learned, so there is nothing to infer the inputs for
+            schema = Schema((), config.features.target, "regression")
+    return validate(own if source is None else read_table(DataConfig(source=source)), schema)
 
 
 def find(table: pa.Table, schema: Schema) -> Findings:
@@ -135,6 +140,33 @@ def refuse(anomalies: Iterable[Anomaly], source: str) -> None:
             f"data '{source}' breaks its schema:\n" + "\n".join(lines) + more + "\n"
             "Correct these rows, or give the column another kind (features.columns) or leave it out (features.drop)."
         )
+
+
+def _sound(table: Any, features: FeaturesConfig) -> Any:
+    """Return the table without what no schema can be inferred from: it is counted against the schema of the rest.
+
+    Values that are not of their declared kind become missing; rows without a usable target go, unless all would.
+    """
+    import pyarrow as pa
+
+    from rayline.features.inference import infer_kind
+
+    for place, name in enumerate(table.column_names):
+        if name == features.target or name in features.drop or (features.columns and name not in features.columns):
+            continue
+        array = table.column(name)
+        declared = features.columns.get(name)
+        kind = declared.kind if isinstance(declared, ColumnConfig) else declared or infer_kind(array)
+        wrong = READERS[kind](array).wrong
+        if wrong.any():
+            rows = pa.array(np.arange(table.num_rows), mask=wrong)
+            table = table.set_column(place, name, array.take(rows))
+    if features.target not in table.column_names:
+        return table
+    array = table.column(features.target)
+    values = READERS["numeric" if features.task == "regression" else "categorical"](array)
+    usable = ~(values.missing | values.wrong)
+    return table if usable.all() or not usable.any() else table.filter(pa.array(usable))
 
 
 @dataclass(frozen=True, slots=True)

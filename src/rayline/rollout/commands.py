@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from rayline.rollout.engine import Order
 from rayline.rollout.plan import Plan
 from rayline.rollout.ports import LIVE, Ports
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage import RolloutFiles, Sign
 from rayline.serving.names import service_folder
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def watch(name: str, *, storage: str | Path) -> Iterator[RolloutState]:
         NotFoundError: there was none.
         ServiceError: its controller gave no sign of life for ``SILENT_S`` seconds.
     """
-    return _changes(name, RolloutFiles(storage, name), status(name, storage=storage), None)
+    return _changes(name, _Seen.now(name, storage), None)
 
 
 def wait(name: str, *, storage: str | Path, timeout: float | None = None) -> RolloutState:
@@ -128,14 +129,29 @@ def wait(name: str, *, storage: str | Path, timeout: float | None = None) -> Rol
         NotFoundError: there was none.
         ServiceError: ``timeout`` seconds have passed, or its controller gives no sign of life.
     """
-    *_, state = _changes(name, RolloutFiles(storage, name), status(name, storage=storage), timeout)
+    *_, state = _changes(name, _Seen.now(name, storage), timeout)
     return state
 
 
-def _changes(name: str, files: RolloutFiles, state: RolloutState, timeout: float | None) -> Iterator[RolloutState]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A rollout as it was read, and the signs from just before: what is written in between shows as a change."""
+
+    files: RolloutFiles
+    signs: tuple[Sign, Sign]
+    state: RolloutState
+
+    @classmethod
+    def now(cls, name: str, storage: str | Path) -> _Seen:
+        files = RolloutFiles(storage, name)
+        signs = files.signs()
+        return cls(files, signs, status(name, storage=storage))
+
+
+def _changes(name: str, seen: _Seen, timeout: float | None) -> Iterator[RolloutState]:
     began = heard = time.monotonic()
     ended: float | None = None
-    signs = files.signs()
+    files, signs, state = seen.files, seen.signs, seen.state
     yield state
     while not state.waiting:
         now = time.monotonic()
@@ -144,6 +160,12 @@ def _changes(name: str, files: RolloutFiles, state: RolloutState, timeout: float
             if not state.notes or now - ended > NOTES_S:
                 return
         elif now - heard > SILENT_S:
+            # A shared file system may show old times for a while; what the file says decides.
+            fresh_state = status(name, storage=files.storage)
+            if fresh_state != state:
+                heard, state = now, fresh_state
+                yield state
+                continue
             raise ServiceError(
                 f"the controller of the rollout of '{name}' has given no sign of life for {SILENT_S:.0f} s. Any verb "
                 f"but status brings it back, for instance `rayline rollout pause {name}`."

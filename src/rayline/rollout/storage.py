@@ -10,6 +10,10 @@ from rayline.errors import ServiceError
 from rayline.rollout.state import RolloutState
 from rayline.serving.names import service_folder
 
+Sign = tuple[int, int]
+"""When a file was modified, in nanoseconds, and its inode: each write makes a new one, two within one tick of the clock
+too. Zeros where there is no file."""
+
 
 class RolloutFiles:
     """The rollouts of one service. A file is always whole: it is written beside, flushed to disk and renamed."""
@@ -47,16 +51,17 @@ class RolloutFiles:
         self._heartbeat.parent.mkdir(parents=True, exist_ok=True)
         self._heartbeat.touch()
 
-    def signs(self) -> tuple[int, int]:
-        """Return what changes when a rollout moves, and when its controller is at work; 0 where there is none."""
-        return _modified(self._current), _modified(self._heartbeat)
+    def signs(self) -> tuple[Sign, Sign]:
+        """Return what changes when a rollout moves, and when its controller is at work."""
+        return _sign(self._current), _sign(self._heartbeat)
 
 
-def _modified(path: Path) -> int:
+def _sign(path: Path) -> Sign:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
 
 
 def _read(path: Path) -> RolloutState:

@@ -1,7 +1,7 @@
 """The HTTP of a service as a raw ASGI application: one replica's door to the world.
 
-What is quick is answered on the event loop; what is slow (a large body, a version whose measured cost is high) goes to
-a thread, so that one slow version does not hold up the answers of another.
+What is quick is answered on the event loop; what is slow (a large body, or rows that cost much by what the version was
+measured to take) goes to a thread, so that one slow version does not hold up the answers of another.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Reply = tuple[int, bytes, list[tuple[bytes, bytes]]]
+Rows = list[protocol.Row]
 Work = tuple[bytes, list[Any]]
 """The encoded records of an answer, and its bare outcomes."""
 
@@ -113,21 +114,31 @@ class Endpoint:
             return self._problem(503, str(error))
         except RowError as error:
             return self._problem(413, str(error))
-        if len(body) <= INLINE_BYTES and served.call_seconds <= INLINE_SECONDS:
-            return self._reply(served, self._work(served, body), began)
+        return await self._answer(served, body, began)
+
+    async def _answer(self, served: Served, body: bytes, began: float) -> Reply:
+        asked: bytes | Rows = body
+        if len(body) <= INLINE_BYTES:
+            try:
+                asked = protocol.decode_rows(body, self._max_rows)
+            except RowError as error:
+                return self._reply(served, error, began)
+            if served.seconds(len(asked)) <= INLINE_SECONDS:
+                return self._reply(served, self._work(served, asked), began)
         if self._slow_pending >= SLOW_LIMIT:
             return self._problem(503, f"service '{self.service}' has {SLOW_LIMIT} slow requests waiting; try again.")
         self._slow_pending += 1
         try:
-            work = await asyncio.get_running_loop().run_in_executor(self._slow, self._work, served, body)
+            work = await asyncio.get_running_loop().run_in_executor(self._slow, self._work, served, asked)
         finally:
             self._slow_pending -= 1
         return self._reply(served, work, began)
 
-    def _work(self, served: Served, body: bytes) -> Work | Exception:
+    def _work(self, served: Served, asked: bytes | Rows) -> Work | Exception:
         """Do what may be slow: it touches nothing that is shared, so that a thread can run it."""
         try:
-            answer = served.predict(protocol.decode_rows(body, self._max_rows))
+            rows = protocol.decode_rows(asked, self._max_rows) if isinstance(asked, bytes) else asked
+            answer = served.predict(rows)
         except Exception as error:  # noqa: BLE001 - a version at fault is counted and must not end the replica
             return error
         return protocol.encode(answer.records), answer.outcomes
@@ -154,7 +165,11 @@ class Endpoint:
         if path == self._feedback_path:
             if method != "POST":
                 return self._method_not_allowed("POST")
-            return self._told(await _body(receive))
+            try:
+                body = await _body(receive)
+            except RowError as error:
+                return self._problem(413, str(error))
+            return self._told(body)
         if not self.owns(path):
             return self._problem(404, f"'{path}' is not under '{self.prefix}'.")
         if method not in ("GET", "HEAD"):
@@ -192,16 +207,14 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 async def _body(receive: Receive) -> bytes:
+    """Return a request's body. Raises ``RowError`` where it is too large."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
     parts, size = [body], len(body)
-    while message.get("more_body", False):
+    while size <= protocol.MAX_BODY_BYTES:
+        if not message.get("more_body", False):
+            return body if len(parts) == 1 else b"".join(parts)
         message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        if size > protocol.MAX_BODY_BYTES:
-            raise RowError(0, None, size, f"bytes were sent, and a body may have {protocol.MAX_BODY_BYTES}")
-        parts.append(part)
-    return b"".join(parts)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+    raise RowError(0, None, size, f"bytes were sent, and a body may have {protocol.MAX_BODY_BYTES}")

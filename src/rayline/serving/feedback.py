@@ -2,6 +2,10 @@
 
 A request id names its version and the replica that answered: ``VERSION-RRRRRRRRNNNNNNNN``. A replica remembers its
 latest answers; truth that reaches another replica is passed on to the one that answered.
+
+Truth that is passed on is stored first by the replica that a client told, as ``"passed_on": true`` and unmatched. It
+travels in memory from there: where a process dies on the way, it is not counted for its version, and still on disk.
+Where it arrives it is stored once more, so a reader takes the matched record of a request id where there is one.
 """
 
 from __future__ import annotations
@@ -83,7 +87,7 @@ class FeedbackLog:
         """Write to ``path``; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._records: list[dict[str, Any]] = []
+        self._records: list[bytes] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rayline-feedback", daemon=True)
@@ -91,10 +95,11 @@ class FeedbackLog:
 
     def append(self, record: dict[str, Any]) -> None:
         """Take a record for writing. Raises ``ServiceError`` where the disk has not taken the earlier ones."""
+        line = protocol.encode(record) + b"\n"  # here: what cannot be encoded must not end the thread that writes
         with self._lock:
             if len(self._records) >= UNWRITTEN_LIMIT:
                 raise ServiceError(f"feedback cannot be written to '{self._path}'; look at the disk and send it again.")
-            self._records.append(record)
+            self._records.append(line)
 
     def close(self) -> None:
         """Write what is left."""
@@ -113,7 +118,7 @@ class FeedbackLog:
             return
         try:
             with self._path.open("ab") as file:
-                file.write(b"".join(protocol.encode(record) + b"\n" for record in records))
+                file.write(b"".join(records))
         except OSError:
             with self._lock:
                 self._records = records + self._records
@@ -135,10 +140,10 @@ class Feedback:
         Args:
             request_id: as the answer had it.
             labels: one per row.
-            passed_on: another replica sent it here; it is stored here whatever it is.
+            passed_on: another replica sent it here; this is where its way ends.
 
         Returns:
-            ``elsewhere`` where another replica gave the answer: nothing is stored yet.
+            ``elsewhere`` where another replica gave the answer: it is stored, and must be passed on.
 
         Raises:
             RowError: the id is none, or the labels do not fit the answer.
@@ -155,6 +160,7 @@ class Feedback:
         if known == "told":
             return "duplicate"
         if known is None and parts.replica != self._tag and not passed_on:
+            self._store(request_id, parts.version, None, labels, passed_on=True)
             return "elsewhere"
         if known is None:
             self._store(request_id, parts.version, None, labels)
@@ -168,13 +174,22 @@ class Feedback:
         self._answers.told(request_id)
         return "joined"
 
-    def _store(self, request_id: str, version: int, outcomes: Sequence[Any] | None, labels: Sequence[Any]) -> None:
+    def _store(
+        self,
+        request_id: str,
+        version: int,
+        outcomes: Sequence[Any] | None,
+        labels: Sequence[Any],
+        *,
+        passed_on: bool = False,
+    ) -> None:
         self._log.append(
             {
                 "at": time.time(),
                 "request_id": request_id,
                 "version": version,
                 "matched": outcomes is not None,
+                "passed_on": passed_on,
                 "predictions": outcomes,
                 "labels": list(labels),
             }

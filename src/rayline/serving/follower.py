@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from rayline.serving.names import live_state_handle
 from rayline.serving.plan import TrafficPlan
 
 RETRY_SECONDS = 0.1
-PASS_ON_SECONDS = 5.0
+
+_LOG = logging.getLogger(__name__)
 
 
 class Follower:
@@ -36,7 +38,7 @@ class Follower:
         self._round = 0
         self._stop = threading.Event()
         self._feedback: Feedback | None = None
-        self._pass_on_refs: list[Any] = []
+        self._received: list[int] = []
         self._thread = threading.Thread(target=self._run, name="rayline-follower", daemon=True)
 
     def first_plan(self) -> None:
@@ -78,7 +80,7 @@ class Follower:
         self._quietly(lambda state: state.report.remote(self._report(), self._me))
 
     def pass_on(self, tag: str, request_id: str, labels: Sequence[Any]) -> None:
-        """Hand truth to the replica with a tag."""
+        """Hand truth to the replica with a tag. It is stored here already, so that nobody waits for its arrival."""
         self._quietly(lambda state: state.pass_on.remote(tag, request_id, list(labels)))
 
     def _run(self) -> None:
@@ -88,7 +90,7 @@ class Follower:
         while not self._stop.is_set():
             try:
                 state = state or live_state_handle(self._service)
-                answer = ray.get(state.poll.remote(self._report(), self._me))
+                answer = ray.get(state.poll.remote({**self._report(), "received": self._received}, self._me))
             except (ray.exceptions.RayError, ValueError):
                 state = None  # it restarts under the same name
                 self._stop.wait(RETRY_SECONDS)
@@ -98,6 +100,7 @@ class Follower:
                 self._host.apply(TrafficPlan.from_json(answer["plan"]))
             for letter in answer["mail"]:
                 self._receive(letter)
+            self._received = [letter["letter"] for letter in answer["mail"]]
 
     def _receive(self, letter: dict[str, Any]) -> None:
         if self._feedback is None:
@@ -106,6 +109,8 @@ class Follower:
             self._feedback.join(letter["request_id"], letter["labels"], passed_on=True)
         except RaylineError:
             return  # whoever sent it was answered; there is nobody left to tell
+        except Exception:  # noqa: BLE001 - one letter must not end the thread, and with it the replica
+            _LOG.exception("truth for request '%s' could not be joined.", letter["request_id"])
 
     def _report(self) -> dict[str, Any]:
         return {"replica": self._replica, "pid": os.getpid(), "round": self._round, **self._host.report()}

@@ -8,6 +8,7 @@ which is both the acknowledgement of the plan and the delivery of its counts.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import time
@@ -52,6 +53,7 @@ class LiveState:
         # After a restart the replicas take a moment to come back; until then an empty room proves nothing.
         self._complete_from = time.monotonic() + (RETURN_SECONDS if self._plan else 0.0)
         self._replicas: dict[str, Replica] = {}
+        self._letters = itertools.count(time.time_ns())  # no number comes again after a restart
         self._changed = asyncio.Event()
         self._heard = asyncio.Event()
 
@@ -152,12 +154,16 @@ class LiveState:
         }
 
     async def pass_on(self, tag: str, request_id: str, labels: Sequence[Any]) -> bool:
-        """Hand truth to the replica with a tag; to any other where that one is gone. False where none is alive."""
+        """Hand truth to the replica with a tag; to any other where that one is gone. False where none is alive.
+
+        A letter is kept, and handed over again, until a poll says that it was received. Letters are held in memory
+        alone: whoever passes truth on has stored it before.
+        """
         live = self._live()
         chosen = next((each for name, each in live.items() if name.endswith(tag)), next(iter(live.values()), None))
         if chosen is None:
             return False
-        chosen.mail.append({"request_id": request_id, "labels": list(labels)})
+        chosen.mail.append({"letter": next(self._letters), "request_id": request_id, "labels": list(labels)})
         self._wake("_changed")
         return True
 
@@ -170,13 +176,15 @@ class LiveState:
 
         Args:
             report: ``replica`` (its name), ``pid``, the ``round`` and ``generation`` that it has seen, ``loaded``,
-                ``failed`` and ``stats``.
+                ``failed`` and ``stats``; ``received``: the letters of the last answer.
             actor: a handle to the replica, by which a silent one is told from a dead one.
 
         Returns:
             ``round``, ``plan`` (None where it has this generation) and ``mail``: truth passed on by other replicas.
         """
         replica = self._hear(report, actor)
+        received = set(report.get("received", ()))
+        replica.mail = [letter for letter in replica.mail if letter["letter"] not in received]
         replica.polling = True
         deadline = time.monotonic() + POLL_SECONDS
         try:
@@ -189,10 +197,9 @@ class LiveState:
         finally:
             replica.polling = False
             replica.heard = time.monotonic()
-        mail, replica.mail = replica.mail, []
         newer = self._plan is not None and self._plan.generation > replica.report["generation"]
         plan = self._plan.to_json() if newer and self._plan is not None else None
-        return {"round": self._round, "plan": plan, "mail": mail}
+        return {"round": self._round, "plan": plan, "mail": list(replica.mail)}
 
     def _news(self, replica: Replica) -> bool:
         generation = self._plan.generation if self._plan else 0

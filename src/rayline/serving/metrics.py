@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
@@ -9,6 +10,8 @@ from rayline.serving.host import Host
 from rayline.serving.observation import LATENCY_EDGES, ArmStats
 
 FLUSH_SECONDS = 2.0
+_LOG = logging.getLogger(__name__)
+
 BOUNDARIES = LATENCY_EDGES[3::5]  # Prometheus keeps a series per bucket: every fifth of ours is enough
 
 
@@ -41,17 +44,23 @@ class MetricsExporter:
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
-            self.flush()
+            try:
+                self.flush()
+            except Exception:  # noqa: BLE001 - a replica serves on without its metrics; the next flush tries again
+                _LOG.exception("the metrics of service '%s' could not be exported.", self._service)
 
     def flush(self) -> None:
-        """Export what was counted since the last flush."""
-        table = self._host.table
-        for number, served in table.versions.items():
-            now = served.counters.snapshot()
-            tags = {"service": self._service, "version": str(number)}
+        """Export what was counted since the last flush.
+
+        The host's report goes on counting over an unload and a reload; the counters of a loaded version begin anew.
+        """
+        weights = self._host.table.weights
+        for text, raw in self._host.report()["stats"].items():
+            number, now = int(text), ArmStats.from_json(raw)
+            tags = {"service": self._service, "version": text}
             gained = now.minus(self._seen[number]) if number in self._seen else now
             self._seen[number] = now
-            self._weight.set(table.weights.get(number, 0), tags=tags)
+            self._weight.set(weights.get(number, 0), tags=tags)
             if gained.requests or gained.feedback:
                 self._count(gained, tags)
 
@@ -63,7 +72,7 @@ class MetricsExporter:
             (self._feedback, gained.feedback),
         ]
         for counter, amount in counts:
-            if amount:
+            if amount > 0:
                 counter.inc(amount, tags=tags)
         for boundary in (*BOUNDARIES, float("inf")):
             within = sum(
@@ -71,7 +80,7 @@ class MetricsExporter:
                 for count, edge in zip(gained.latency_counts, (*LATENCY_EDGES, float("inf")), strict=True)
                 if edge <= boundary
             )
-            if within:
+            if within > 0:
                 self._latency.inc(
                     within, tags={**tags, "le": "+Inf" if boundary == float("inf") else f"{boundary:.6g}"}
                 )

@@ -107,6 +107,8 @@ def _why_refused(body: bytes, error: Exception) -> RowError:
         raw = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return RowError(0, None, _text(body), f"is not JSON: {error}")
+    except RecursionError:
+        return RowError(0, None, _text(body), 'is nested too deep; send {"rows": [{"column": value, ...}, ...]}')
     if not isinstance(raw, dict) or "rows" not in raw:
         return RowError(0, None, raw, 'must be an object with "rows": {"rows": [{"column": value, ...}, ...]}')
     if not isinstance(raw["rows"], list):

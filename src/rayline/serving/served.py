@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 WARM_UP_CALLS = 5
 BATCH_TRIED = 64
+LABEL_LIMIT = 1e15  # beyond it, a float64 sum of absolute errors cannot tell one unit any more
+LABEL_TIMES = 1e6
 
 
 class NotFinite(RaylineError):
@@ -89,6 +92,10 @@ class Served:
             number_text=b"%d" % live.number,
         )
 
+    def seconds(self, rows: int) -> float:
+        """Return what a call with so many rows is expected to take, as measured when the version was warmed."""
+        return self.call_seconds + self.row_seconds * rows
+
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> Answer:
         """Answer rows.
 
@@ -116,7 +123,8 @@ class Served:
         """Return how many predictions were right, and the sum of absolute errors, given the truth of each row.
 
         Raises:
-            RowError: there is not one label per row, or a regression's label is no number.
+            RowError: there is not one label per row, or a regression's label is no number, not finite or absurdly
+                large: one of them would spoil the sum of all others for good.
         """
         if len(labels) != len(outcomes):
             raise RowError(
@@ -124,10 +132,23 @@ class Served:
             )
         if self.labelled:
             return sum(_class_text(label) == outcome for label, outcome in zip(labels, outcomes, strict=True)), 0.0
-        for index, label in enumerate(labels):
-            if isinstance(label, bool) or not isinstance(label, int | float):
-                raise RowError(index, self.bundle.features.schema.target, label, "must be a number")
-        return 0, float(sum(abs(label - outcome) for label, outcome in zip(labels, outcomes, strict=True)))
+        truth = [self._number(index, label) for index, label in enumerate(labels)]
+        return 0, float(sum(abs(label - outcome) for label, outcome in zip(truth, outcomes, strict=True)))
+
+    def _number(self, index: int, label: object) -> float:
+        """Return a regression's label as a number that can be counted. Raises ``RowError``."""
+        features = self.bundle.features
+        column = features.schema.target
+        if isinstance(label, bool) or not isinstance(label, int | float):
+            raise RowError(index, column, label, "must be a number")
+        limit = max(LABEL_LIMIT, LABEL_TIMES * (abs(features.target_mean) + features.target_std))
+        try:
+            number = float(label)
+        except OverflowError:
+            number = math.inf
+        if not abs(number) <= limit:  # NaN too
+            raise RowError(index, column, label, f"must be a finite number of at most {limit:.3g} in magnitude")
+        return number
 
     def _refuse_not_finite(self, index: int, value: float) -> None:
         if value - value != 0:

@@ -52,13 +52,20 @@ class Service:
 
         Raises:
             NotFoundError: no service of this name was deployed under ``storage``, or it does not run any more.
+            ClusterError: Ray is not connected.
         """
+        import ray
+
         folder = service_folder(storage, name)
         try:
             url = json.loads((folder / RECORD).read_text(encoding="utf-8"))["url"]
         except (OSError, ValueError, KeyError) as error:
             known = [path.parent.name for path in folder.parent.glob(f"*/{RECORD}")]
             raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}") from error
+        if not ray.is_initialized():  # looking for an actor would start or join a cluster of Ray's own choice
+            raise ClusterError(
+                f"service '{name}' cannot be reached: Ray is not connected. Call rayline.connect(storage) first."
+            )
         try:
             live_state_handle(name)
         except ValueError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from rayline.config import AnalysisConfig, MetricCondition
 from rayline.errors import NotFoundError, RolloutRefused, ServiceError
-from rayline.rollout import commands, verbs
+from rayline.rollout import verbs
 from rayline.rollout.controller import new_id
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
@@ -364,24 +364,6 @@ def test_what_is_not_on_disk_is_not_done() -> None:
     disk_full = False
     world.settle()
     assert (world.state.phase, world.weights) == ("Degraded", {1: 100})
-
-
-def test_status_and_watch_read_the_files_alone(world: World) -> None:
-    with pytest.raises(NotFoundError, match="service 'bikes' was never deployed here"):
-        commands.status(SERVICE, storage=world.folder)
-    assert commands.last(SERVICE, storage=world.folder) is None
-    started(world).run(5, FINE, rounds=4)
-    assert commands.status(SERVICE, storage=world.folder).phase == "Healthy"
-    assert [state.phase for state in commands.watch(SERVICE, storage=world.folder)] == ["Healthy"]
-    assert commands.wait(SERVICE, storage=world.folder).seconds == 20.0
-    with pytest.raises(NotFoundError, match="Did you mean 'bikes'"):
-        commands.status("bike", storage=world.folder)
-
-
-def test_wait_gives_up_after_its_timeout(world: World) -> None:
-    started(world)
-    with pytest.raises(ServiceError, match="still going on after 0 s: Progressing, 10 %"):
-        commands.wait(SERVICE, storage=world.folder, timeout=0.0)
 
 
 def _order(state: RolloutState) -> Any:

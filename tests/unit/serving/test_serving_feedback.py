@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from rayline.errors import RowError, ServiceError
 from rayline.serving import feedback as truth
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog, RequestId
+from rayline.serving.follower import Follower
 from rayline.serving.host import Host
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from registry_examples import make_bundle, real_table
@@ -86,13 +89,69 @@ def test_truth_for_a_forgotten_answer_is_kept_unmatched(
     assert [record["matched"] for record in written(tmp_path, log)] == [False]
 
 
-def test_truth_for_another_replica_goes_there_and_is_kept_where_it_ends(
+def test_truth_for_another_replica_is_kept_here_before_it_goes_there_and_where_it_ends(
     parts: tuple[Feedback, Answers, FeedbackLog], tmp_path: Path
 ) -> None:
     joiner, _, log = parts
     assert joiner.join("4-0badbeef00000001", ["x"]) == "elsewhere"
     assert joiner.join("4-0badbeef00000001", ["x"], passed_on=True) == "unmatched"
-    assert len(written(tmp_path, log)) == 1
+    records = written(tmp_path, log)
+    assert [(record["matched"], record["passed_on"]) for record in records] == [(False, True), (False, False)]
+    assert [record["labels"] for record in records] == [["x"], ["x"]]
+
+
+@pytest.mark.parametrize("label", [10**400, -(10**400), 1e300, float("inf"), float("nan")])
+def test_a_regression_label_that_would_spoil_every_sum_is_refused(
+    host: Host, parts: tuple[Feedback, Answers, FeedbackLog], label: float
+) -> None:
+    served = host.table.versions[4]
+    if served.labelled:
+        assert served.judge(["benign"], [label]) == (0, 0.0)
+        return
+    joiner, answers, _ = parts
+    before = served.counters.snapshot()
+    request_id = answers.new_id(4)
+    answers.remember(request_id, 4, [1.0, 2.0])
+    with pytest.raises(RowError, match=r"row 1, column 'target': .*must be a finite number of at most 1e\+15"):
+        joiner.join(request_id, [1.0, label])
+    assert served.counters.snapshot() == before
+    assert joiner.join(request_id, [1, 10**12]) == "joined"
+
+
+def test_one_letter_that_cannot_be_joined_stops_no_other(
+    host: Host, parts: tuple[Feedback, Answers, FeedbackLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joiner, answers, _ = parts
+    good = answers.new_id(4)
+    label = "benign" if host.table.versions[4].labelled else 1.0
+    answers.remember(good, 4, [label])
+    letters = [
+        {"letter": 1, "request_id": "no id", "labels": [label]},
+        {"letter": 2, "request_id": good, "labels": None},
+        {"letter": 3, "request_id": good, "labels": [label]},
+    ]
+    follower = Follower("m", "replica-00c0ffee", host, None)
+    asked: list[dict[str, Any]] = []
+
+    class State:
+        """Hands the letters over once."""
+
+        class poll:  # noqa: N801 - called as Ray calls an actor's method
+            @staticmethod
+            def remote(report: dict[str, Any], me: object) -> dict[str, Any]:
+                asked.append(report)
+                if len(asked) > 1:
+                    follower.stop()
+                return {"round": 1, "plan": None, "mail": letters if len(asked) == 1 else []}
+
+    monkeypatch.setattr("rayline.serving.follower.live_state_handle", lambda service: State)
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    follower.start(joiner)
+    deadline = time.monotonic() + 10
+    while follower.alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert answers.recall(good) == "told"
+    assert [report["received"] for report in asked] == [[], [1, 2, 3]]
 
 
 @pytest.mark.parametrize("request_id", ["", "abc", "4-short", "x-0123456789abcdef", "4-0123456789ABCDEF"])

@@ -33,6 +33,7 @@ class FakeReplica:
         self.plan: TrafficPlan | None = None
         self.round = 0
         self.mail: list[dict[str, Any]] = []
+        self.received: list[int] = []
         self.task = asyncio.ensure_future(self.follow())
 
     def report(self) -> dict[str, Any]:
@@ -50,9 +51,10 @@ class FakeReplica:
 
     async def follow(self) -> None:
         while True:
-            answer = await self.state.poll(self.report())
+            answer = await self.state.poll({**self.report(), "received": self.received})
             self.round = answer["round"]
             self.mail += answer["mail"]
+            self.received = [letter["letter"] for letter in answer["mail"]]
             if answer["plan"]:
                 self.plan = TrafficPlan.from_json(answer["plan"])
 
@@ -177,8 +179,29 @@ def test_truth_for_another_replica_is_handed_to_it(tmp_path: Path) -> None:
         assert await state.pass_on("bbbbbbbb", "1-bbbbbbbb00000000", ["yes"])
         while not replicas[1].mail:
             await asyncio.sleep(0)
-        assert replicas[1].mail == [{"request_id": "1-bbbbbbbb00000000", "labels": ["yes"]}]
+        assert await state.pass_on("bbbbbbbb", "1-bbbbbbbb00000001", ["no"])
+        while len(replicas[1].mail) < 2:
+            await asyncio.sleep(0)
+        heard = [(letter["request_id"], letter["labels"]) for letter in replicas[1].mail]
+        assert heard == [("1-bbbbbbbb00000000", ["yes"]), ("1-bbbbbbbb00000001", ["no"])]
         assert replicas[0].mail == []
+
+    run(story())
+
+
+def test_truth_is_handed_over_again_until_it_was_received(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a")
+        replicas[0].task.cancel()
+        await asyncio.gather(replicas[0].task, return_exceptions=True)
+        await state.pass_on("a", "1-bbbbbbbb00000000", ["yes"])
+        lost = (await state.poll(replicas[0].report()))["mail"]
+        again = (await state.poll(replicas[0].report()))["mail"]
+        assert [letter["request_id"] for letter in again] == ["1-bbbbbbbb00000000"]
+        assert again == lost
+        await state.pass_on("a", "1-bbbbbbbb00000001", ["no"])
+        received = {**replicas[0].report(), "received": [letter["letter"] for letter in again]}
+        assert [letter["labels"] for letter in (await state.poll(received))["mail"]] == [["no"]]
 
     run(story())
 
