@@ -289,7 +289,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = getattr(error, "problem", None) or error
         raise ConfigError(
             f"override '{override}': its value is not valid YAML: {reason}. Quote it or close it."
         ) from error

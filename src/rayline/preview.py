@@ -54,7 +54,7 @@ def _release_step(config: Config, version: int | None) -> PlannedStep:
 
 def _move(config: Config, live: Mapping[str, Any], version: int | None) -> str:
     stable, strategy = live["stable"], config.rollout.strategy
-    others = [number for number, weight in live["weights"].items() if weight and number != str(stable)]
+    others = [number for number in live["weights"] if number != str(stable)]
     if version is not None and str(version) in others:
         return f"version {stable} serves, version {version} {live['weights'][str(version)]} %: the rollout is followed"
     if others:

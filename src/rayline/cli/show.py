@@ -140,7 +140,7 @@ def checked(done: Checked, *, as_json: bool = False) -> int:
         _json({"valid": not broken, "schema": done.schema, "anomalies": found})
         return 1 if broken else 0
     if done.schema == "data":
-        console.print("[dim]nothing was trained yet: the schema is what the configuration's own data suggests[/]")
+        console.print("[dim]nothing was trained yet: the configuration's own data gives the schema[/]", soft_wrap=True)
     if not done.anomalies:
         console.print("[green]✓[/] the data fits its schema")
     else:

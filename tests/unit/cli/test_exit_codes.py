@@ -11,7 +11,9 @@ from rayline.cli import show
 from rayline.cli.app import run
 from rayline.errors import DataError
 from rayline.offline import _refuse_twins
+from rayline.project import Project
 from rayline.release import Released
+from rayline.rollout import commands
 from rayline.rollout.plan import Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles
@@ -58,6 +60,16 @@ def test_a_planned_pause_is_no_refusal_and_a_missing_verdict_is(
 ) -> None:
     RolloutFiles(tmp_path / ".rayline", "table").write(state(phase, paused_for))
     assert run(["rollout", "status", "table", *option, "--config", str(project(tmp_path))]) == code
+
+
+@pytest.mark.parametrize(("phase", "code"), [("Healthy", 0), ("Degraded", 1), ("Paused", 1)])
+def test_an_undo_that_does_not_arrive_is_a_no(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, code: int
+) -> None:
+    monkeypatch.setattr(Project, "connect", lambda self: None)
+    monkeypatch.setattr(commands, "undo", lambda name, **_: state("Progressing"))
+    monkeypatch.setattr(commands, "wait", lambda name, **_: state(phase))
+    assert run(["rollout", "undo", "table", "--config", str(project(tmp_path))]) == code
 
 
 @pytest.mark.parametrize("ok", [True, False])

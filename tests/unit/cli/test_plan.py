@@ -64,6 +64,7 @@ def planned(wanted: Config, step: str) -> PlannedStep:
         (3, {3: 100}, True, "version 3 has all traffic"),
         (2, {2: 100}, False, "a rollout to version 3 follows"),
         (2, {2: 90, 3: 10}, False, "version 3 10 %: the rollout is followed"),
+        (3, {3: 100, 4: 0}, False, "a rollout to version 4 is under way"),
         (3, {3: 90, 4: 10}, False, "a rollout to version 4 is under way"),
     ],
 )
