@@ -49,6 +49,8 @@ def run(config: Config, *, until: Stop = "release", fresh: bool = False, listene
     """
     project = Project(config, fresh, listener)
     with project.ledger.held(config.name):
+        if until == "release":
+            release.check_address(project)
         data = features(project)
         if until == "features":
             return Outcome((data,), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -104,6 +105,21 @@ def _already(project: Project, version: int, url: str) -> Released:
     message = f"version {version} has all traffic at {url}"
     project.listener(Finished("release", 0.0, True, message))
     return Released(version, "Healthy", message, url, True)
+
+
+def check_address(project: Project) -> None:
+    """Refuse a service address that another program holds, before any work is done for it.
+
+    Raises:
+        ClusterError: the port is taken.
+        ServiceError: something answers there, and it is not a Rayline service.
+    """
+    from rayline.serving.ingress import check_port
+
+    service = project.config.service
+    remote = "RAY_ADDRESS" in os.environ
+    if not remote and cluster.alive(project.storage) is None and ask(service_url(project.config)) is None:
+        check_port(service.host, service.port)
 
 
 def start(project: Project, version: int, *, plan: RolloutConfig | None = None) -> RolloutState:

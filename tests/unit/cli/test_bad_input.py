@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,16 @@ def test_a_service_s_version_must_be_whole(text: str, capsys: pytest.CaptureFixt
 def test_stop_where_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["stop", "--storage", str(tmp_path)]) == 0
     assert "no local cluster" in capsys.readouterr().out
+
+
+def test_a_port_in_use_is_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, GOOD)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        code, said = told(capsys, "run", project(tmp_path, service={"port": port}))
+    assert code == 3
+    assert f"127.0.0.1:{port}" in said
+    assert "service.port" in said
+    assert not (tmp_path / ".rayline" / "cluster.json").exists()
