@@ -27,8 +27,6 @@ from registry_examples import make_bundle, real_table
 PORT = 18150
 DEADLINE = 30.0
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
 
 @dataclass
 class Live:
@@ -257,7 +255,7 @@ def test_a_killed_live_state_comes_back_from_disk_and_traffic_does_not_notice(li
         assert live.split({1: 85, 2: 15}) == generation + 1
         load.more(100)
     assert load.failed == []
-    assert two_replicas_follow(live)
+    wait_for(lambda: two_replicas_follow(live), "both replicas to follow the plan that was read back")
     assert live.service.observe().since(counted)[1].requests > 0
 
 
