@@ -57,11 +57,10 @@ def known_schema(config: Config) -> Schema | None:
 
 def _describes(features: FeaturesConfig, schema: Schema) -> bool:
     """Tell whether the schema could be of this configuration, whatever the data: it may have been edited since."""
-    declared = {
-        name: column if isinstance(column, str) else column.kind
-        for name, column in features.columns.items()
-        if name not in features.drop
-    }
+    from rayline.features.inference import raw_columns
+
+    declared = {name: kind for name, kind in raw_columns(features).items() if name not in features.drop}
     kinds = {column.name: column.kind for column in schema.columns}
-    same_inputs = declared == kinds if declared else not set(features.drop) & set(kinds)
+    alike = declared.keys() == kinds.keys() and all(kind in (None, kinds[name]) for name, kind in declared.items())
+    same_inputs = alike if declared else not set(features.drop) & set(kinds)
     return features.target == schema.target and features.task in ("auto", schema.task) and same_inputs

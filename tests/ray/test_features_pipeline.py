@@ -183,4 +183,4 @@ def test_an_error_in_a_block_comes_back_as_ours() -> None:
     features = FeatureSet.from_config(FeaturesConfig(target="y"), schema_for(FeaturesConfig(target="y"), table))
     broken = table.set_column(1, "size", pa.array(["many"] * 50))
     with pytest.raises(DataError, match="row 0, column 'size': 'many' is not a finite number"):
-        list(fold(in_blocks(broken), features.partial))
+        list(fold(in_blocks(broken), features.observe))

@@ -33,14 +33,29 @@ RULES = {
 class Values:
     """One column's values, with the rows that have none and the rows whose value is not of the kind.
 
-    ``data`` is float64 (numbers; booleans as 0 and 1), int64 microseconds (instants) or int64 codes into ``texts``
-    (levels). What stands in a missing or wrong row means nothing.
+    ``data`` is float64 (numbers; booleans as 0 and 1), int64 microseconds (instants) or integer codes into ``texts``
+    (levels; -1 where missing, -2 where wrong). What stands elsewhere in a missing or wrong row means nothing.
     """
 
     data: NDArray[Any]
     missing: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
     texts: tuple[str, ...] = ()
+
+    @property
+    def gaps(self) -> bool:
+        """Whether any row has no value."""
+        return bool(self.missing.any())
+
+    @property
+    def present(self) -> NDArray[Any]:
+        """The values of the rows that have one."""
+        return self.data[~self.missing] if self.gaps else self.data
+
+    @property
+    def codes(self) -> NDArray[Any]:
+        """Levels: places in ``texts``, -1 where missing, -2 where wrong."""
+        return self.data
 
 
 def checked(read: Callable[[Any], Values], array: Any, name: str, rule: str) -> Values:
@@ -68,23 +83,23 @@ def numbers(array: pa.ChunkedArray | pa.Array) -> Values:
     array = array.cast(pa.float64(), safe=False)
     data = pc.fill_null(array, np.nan).to_numpy(zero_copy_only=False)
     missing = np.isnan(data)
-    return Values(data, missing, ~missing & ~(np.abs(data) < LIMIT))
+    return Values(data, missing, np.abs(data) >= LIMIT)
 
 
 def levels(array: pa.ChunkedArray | pa.Array) -> Values:
-    """Read levels: int64 codes into the canonical texts of the distinct values."""
+    """Read levels: codes into the canonical texts of the distinct values."""
     import pyarrow as pa
 
     array = _flat(array)
     if pa.types.is_temporal(array.type):
         array = array.cast(pa.string())
     if pa.types.is_null(array.type) or pa.types.is_nested(array.type) or pa.types.is_binary(array.type):
-        return _all_wrong(array, np.int64)
+        nothing = _all_wrong(array, np.int64)
+        return Values(np.where(nothing.missing, -1, -2), nothing.missing, nothing.wrong)
     coded = array.dictionary_encode()
-    missing = coded.indices.is_null().to_numpy(zero_copy_only=False)
-    indices = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     known: dict[str, int] = {}
-    lookup = np.full(max(len(coded.dictionary), 1), -1, dtype=np.int64)
+    lookup = np.full(len(coded.dictionary) + 1, -1, dtype=np.int32)
     for position, value in enumerate(_distinct(coded.dictionary)):
         try:
             text = canonical.level_text(value)
@@ -93,9 +108,9 @@ def levels(array: pa.ChunkedArray | pa.Array) -> Values:
             continue
         if text is not None:
             lookup[position] = known.setdefault(text, len(known))
-    codes = lookup[indices] if len(coded.dictionary) else np.full(len(array), -1, dtype=np.int64)
-    wrong = ~missing & (codes == -2)
-    return Values(codes, missing | (codes == -1), wrong, tuple(known))
+    # The last place of the lookup is for the index -1; most columns are canonical already and need none.
+    codes = indices if np.array_equal(lookup[:-1], np.arange(len(lookup) - 1)) else lookup[indices]
+    return Values(codes, codes == -1, codes == -2, tuple(known))
 
 
 def truths(array: pa.ChunkedArray | pa.Array) -> Values:

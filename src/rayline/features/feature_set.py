@@ -1,33 +1,27 @@
 """The declared FeatureSet: what goes in and how. ``fit`` gives its state.
 
-Fitting is a fold: ``partial`` looks at some rows, states merge, ``finish`` turns the merged state into columns. The
-pipeline runs ``partial`` on Ray; ``fit`` runs it here for an Arrow table or over a Ray Dataset's blocks.
+Fitting is a fold: ``observe`` looks at some rows, states merge, ``finish`` turns the merged state into columns. The
+pipeline runs ``observe`` on Ray; ``fit`` runs it here for an Arrow table or over a Ray Dataset's blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rayline.config import ColumnConfig, ColumnKind, FeaturesConfig
+from rayline.config import READ_KINDS, ColumnConfig, ColumnKind, FeaturesConfig, column_config, kind_of
 from rayline.errors import ConfigError, DataError, suggestion
-from rayline.features import arrow_values
-from rayline.features.arrow_values import READERS, RULES
-from rayline.features.canonical import level_order
-from rayline.features.columns import (
-    LARGEST,
-    BooleanColumn,
-    CategoricalColumn,
-    FittedColumn,
-    NumericColumn,
-    Scale,
-)
-from rayline.features.datetimes import CIRCLES, DatetimeColumn, DatetimePart, part_of
+from rayline.features.batch import Batch
+from rayline.features.inference import feature_inputs
+from rayline.features.kinds import Feature, Observed, kind_named
+from rayline.features.observe import observe
+from rayline.features.rows_in_parallel import ROWS, each_batch
 from rayline.features.schema import ColumnSchema, Schema
-from rayline.features.state import ColumnState, FitState, Moments, merge_all, refuse_endless
+from rayline.features.state import ColumnState, FitState, merge_all
 from rayline.features.transform import FittedFeatureSet
 
 if TYPE_CHECKING:
@@ -39,24 +33,24 @@ class FeatureSet:
     """Which columns go in, how each becomes numbers, and what the target is.
 
     Attributes:
-        schema: the input columns, the target and the task.
-        settings: one setting per input column of the schema, in its order.
+        schema: the raw columns, the target and the task.
+        features: what is made of them, in the order of the outputs.
     """
 
     schema: Schema
-    settings: tuple[ColumnConfig, ...]
+    features: tuple[Feature, ...]
 
     @classmethod
     def from_config(cls, features: FeaturesConfig, schema: Schema) -> FeatureSet:
         """Return the FeatureSet that a configuration declares.
 
         Raises:
-            ConfigError: a declared column is not in the schema, or it has another kind there.
+            ConfigError: a feature looks at a column that is not in the schema, or that has another kind there.
         """
-        for name in features.columns:
-            if name not in schema.names:
-                raise ConfigError(f"features.columns names '{name}'. {suggestion(name, schema.names)}")
-        return cls(schema, tuple(_setting(features, column) for column in schema.columns))
+        if not features.columns:
+            return cls(schema, tuple(Feature(each.name, column_config(each.kind), (each,)) for each in schema.columns))
+        declared = {name: column_config(each) for name, each in features.columns.items() if name not in features.drop}
+        return cls(schema, tuple(_feature(name, each, schema) for name, each in declared.items()))
 
     def fit(self, dataset: Any) -> FittedFeatureSet:
         """Return the state fitted on all rows of a dataset.
@@ -71,31 +65,49 @@ class FeatureSet:
         if hasattr(dataset, "iter_batches"):
             from rayline.features.blocks import fold
 
-            return self.finish(merge_all(fold(dataset, self.partial)))
-        return self.finish(self.partial(dataset))
+            return self.finish(merge_all(fold(dataset, self.observe)))
+        return self.finish(merge_all(each_batch(self._batches(dataset), self.observe_batch)))
 
-    def partial(self, table: pa.Table) -> FitState:
-        """Return what some rows say: of each input column, and of the target. Raises ``RowError``."""
-        columns = {
-            setting_column.name: _observe(setting_column, setting, table.column(setting_column.name))
-            for setting_column, setting in zip(self.schema.columns, self.settings, strict=True)
-        }
-        return FitState({**columns, self.schema.target: self._observe_target(table)})
+    def fit_transform(self, table: pa.Table) -> tuple[FittedFeatureSet, NDArray[np.float32]]:
+        """Fit on a table and return the state with the network's input for the same rows, each column read once.
+
+        Returns:
+            The fitted features, and float32 (n, width) as ``transform(table, training=True)`` gives it.
+
+        Raises:
+            DataError, RowError: as ``fit``.
+        """
+        batches = list(self._batches(table))
+        fitted = self.finish(merge_all(each_batch(batches, self.observe_batch)))
+        return fitted, fitted.matrix_of(batches, training=True)
+
+    def observe(self, table: pa.Table) -> FitState:
+        """Return what some training rows say of every raw column, of the target and of each feature's own extras.
+
+        Raises:
+            RowError: a value is not of its column's kind.
+        """
+        return self.observe_batch(Batch(table, self.schema))
+
+    def observe_batch(self, batch: Batch) -> FitState:
+        """Return what ``observe`` does of a batch, which keeps what was read."""
+        columns = {each.name: observe(each, batch.values(each.name, each.kind)) for each in self._observed()}
+        extras = {each.name: kind_named(each.kind).observe(each, batch) for each in self.features}
+        return FitState(columns, {name: found for name, found in extras.items() if found})
 
     def finish(self, state: FitState) -> FittedFeatureSet:
-        """Return the fitted columns of a merged state. Raises ``DataError`` where it has no rows or no outputs."""
+        """Return the fitted features of a merged state. Raises ``DataError`` where it has no rows or no outputs."""
         target = state.columns.get(self.schema.target, ColumnState())
         if not target.rows:
             raise DataError("the training part has no rows: there is nothing to fit the features on.")
         columns = tuple(
-            _fitted(column, setting, state.columns[column.name])
-            for column, setting in zip(self.schema.columns, self.settings, strict=True)
+            kind_named(each.kind).finish(each, Observed(state.columns, state.extras.get(each.name, {}), target))
+            for each in self.features
         )
         mean, std = 0.0, 1.0
         if self.schema.task == "regression":
-            moments = target.moments["value"]
-            mean, std = moments.mean, moments.std
-            if not moments.varies:
+            mean, std = target.moments.mean, target.moments.std
+            if not target.moments.varies:
                 raise DataError(
                     f"target '{self.schema.target}' is {mean:g} in every training row: there is nothing to learn."
                 )
@@ -104,73 +116,24 @@ class FeatureSet:
             raise DataError("no input column gives a number: every column is constant. Declare others.")
         return fitted
 
-    def _observe_target(self, table: pa.Table) -> ColumnState:
-        name = self.schema.target
+    def _batches(self, table: pa.Table) -> Iterable[Batch]:
+        return (Batch(table.slice(start, ROWS), self.schema) for start in range(0, max(table.num_rows, 1), ROWS))
+
+    def _observed(self) -> tuple[ColumnSchema, ...]:
         kind: ColumnKind = "numeric" if self.schema.task == "regression" else "categorical"
-        return _observe(ColumnSchema(name, kind), ColumnConfig(kind=kind), table.column(name))
+        return (*self.schema.columns, ColumnSchema(self.schema.target, kind))
 
 
-def _setting(features: FeaturesConfig, column: ColumnSchema) -> ColumnConfig:
-    declared = features.columns.get(column.name, column.kind)
-    setting = declared if isinstance(declared, ColumnConfig) else ColumnConfig(kind=declared)
-    if setting.kind != column.kind:
+def _feature(name: str, setting: ColumnConfig, schema: Schema) -> Feature:
+    kind, inputs = kind_of(setting), feature_inputs(name, setting)
+    for column in inputs:
+        if column not in schema.names:
+            place = f"features.columns.{name}" if column != name else "features.columns"
+            raise ConfigError(f"{place} names '{column}'. {suggestion(column, schema.names)}")
+    found = tuple(schema.column(column) for column in inputs)
+    if kind in READ_KINDS and found[0].kind != kind:
         raise ConfigError(
-            f"features.columns.{column.name} is '{setting.kind}', but the schema was made with '{column.kind}'. "
+            f"features.columns.{name} is '{kind}', but the schema was made with '{found[0].kind}'. "
             "Make the schema anew from this configuration."
         )
-    return setting
-
-
-def _observe(column: ColumnSchema, setting: ColumnConfig, array: Any) -> ColumnState:
-    values = arrow_values.checked(READERS[column.kind], array, column.name, RULES[column.kind])
-    present = values.data[~values.missing]
-    rows, missing = len(values.missing), int(values.missing.sum())
-    if column.kind == "categorical":
-        tally = np.bincount(present, minlength=len(values.texts))
-        counts = {text: int(count) for text, count in zip(values.texts, tally, strict=True) if count}
-        refuse_endless(column.name, counts)
-        return ColumnState(rows, missing, counts=counts)
-    parts = setting.parts if column.kind == "datetime" else ()
-    moments: dict[str, Moments] = {"value": Moments.of(present)}
-    for part in parts:
-        moments[part] = Moments.of(part_of(part, present))
-    return ColumnState(rows, missing, moments=moments)
-
-
-def _numeric(column: ColumnSchema, setting: ColumnConfig, state: ColumnState) -> FittedColumn:
-    moments = state.moments["value"]
-    scale = _scale(moments) if setting.scale == "standard" else Scale(bound=LARGEST)
-    return NumericColumn(column.name, scale, moments.mean if setting.impute == "mean" else 0.0)
-
-
-def _categorical(column: ColumnSchema, setting: ColumnConfig, state: ColumnState) -> FittedColumn:
-    """Keep the most frequent levels, the first by name among equals, and list them in their natural order."""
-    ranked = sorted(state.counts, key=lambda text: (-state.counts[text], level_order(text)))
-    return CategoricalColumn(column.name, tuple(sorted(ranked[: setting.max_levels], key=level_order)))
-
-
-def _boolean(column: ColumnSchema, setting: ColumnConfig, state: ColumnState) -> FittedColumn:
-    return BooleanColumn(column.name, state.moments["value"].mean)
-
-
-def _datetime(column: ColumnSchema, setting: ColumnConfig, state: ColumnState) -> FittedColumn:
-    """Leave out the parts that never vary, such as the hour of plain dates."""
-    parts = [part for part in setting.parts if state.moments[part].varies]
-    scales = {part: Scale() if part in CIRCLES else _scale(state.moments[part]) for part in parts}
-    return DatetimeColumn(column.name, tuple(DatetimePart(part, scales[part]) for part in parts))
-
-
-def _scale(moments: Moments) -> Scale:
-    return Scale(moments.mean, moments.std if moments.varies and moments.std > 0 else 1.0)
-
-
-_FITTERS: dict[str, Callable[[ColumnSchema, ColumnConfig, ColumnState], FittedColumn]] = {
-    "numeric": _numeric,
-    "categorical": _categorical,
-    "boolean": _boolean,
-    "datetime": _datetime,
-}
-
-
-def _fitted(column: ColumnSchema, setting: ColumnConfig, state: ColumnState) -> FittedColumn:
-    return _FITTERS[column.kind](column, setting, state)
+    return Feature(name, setting, found)

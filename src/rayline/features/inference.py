@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rayline.config import ColumnConfig, ColumnKind, FeaturesConfig, Task
+from rayline.config import READ_KINDS, ColumnConfig, ColumnKind, FeaturesConfig, Task, column_config, kind_of
 from rayline.errors import ConfigError, DataError, suggestion
 from rayline.features import arrow_values
 from rayline.features.arrow_values import READERS, RULES
@@ -72,24 +72,54 @@ def schema_for(features: FeaturesConfig, table: pa.Table) -> Schema:
         DataError: as ``infer``; nothing is left out here but what the configuration drops.
         RowError: a value is not of its declared kind.
     """
-    for key, names in (("columns", tuple(features.columns)), ("drop", features.drop)):
+    wanted = raw_columns(features) or dict.fromkeys(each for each in table.column_names if each != features.target)
+    for key, names in (("columns", tuple(wanted)), ("drop", features.drop)):
         for name in names:
             if name not in table.column_names:
                 near = suggestion(name, table.column_names)
                 raise ConfigError(f"features.{key} names '{name}', which the data does not have. {near}")
-    if features.target in features.columns:
+    if features.target in wanted:
         raise ConfigError(f"features.columns names the target '{features.target}': the answer cannot be an input.")
     task, classes = infer_task(table, features.target, features.task)
-    names = tuple(features.columns) or tuple(name for name in table.column_names if name != features.target)
-    columns = []
-    for name in names:
-        if name not in features.drop:
-            declared = features.columns.get(name)
-            kind = declared.kind if isinstance(declared, ColumnConfig) else declared
-            columns.append(column_schema(table.column(name), name, kind or infer_kind(table.column(name))))
-    if not columns:
+    kept = {name: kind for name, kind in wanted.items() if name not in features.drop}
+    if not kept:
         raise DataError(f"features.drop leaves no input column beside target '{features.target}'.")
+    columns = [
+        column_schema(table.column(name), name, kind or infer_kind(table.column(name))) for name, kind in kept.items()
+    ]
     return Schema(tuple(columns), features.target, task, classes)
+
+
+def raw_columns(features: FeaturesConfig) -> dict[str, ColumnKind | None]:
+    """Return the raw columns that the declared features look at, each with the kind that one of them reads it as.
+
+    Raises:
+        ConfigError: two features read one column as different kinds.
+    """
+    found: dict[str, ColumnKind | None] = {}
+    for name, declared in features.columns.items():
+        kind = declared_kind(declared)
+        for column in feature_inputs(name, column_config(declared)):
+            known = found.get(column)
+            if known is not None and kind is not None and known != kind:
+                raise ConfigError(
+                    f"features.columns.{name} reads column '{column}' as {kind}, and another feature as {known}. "
+                    "A column is read as one kind: declare both alike."
+                )
+            found[column] = known or kind
+    return found
+
+
+def feature_inputs(name: str, setting: ColumnConfig) -> tuple[str, ...]:
+    """Return the raw columns that a declared feature looks at."""
+    inputs: tuple[str, ...] = getattr(setting, "inputs", ())
+    return inputs or (setting.source or name,)
+
+
+def declared_kind(declared: ColumnKind | ColumnConfig | None) -> ColumnKind | None:
+    """Return the kind that a configuration reads a column as, or None where it does not say."""
+    kind = declared if declared is None or isinstance(declared, str) else kind_of(declared)
+    return next((each for each in READ_KINDS if each == kind), None)
 
 
 def infer_task(table: pa.Table, target: str, task: Literal["auto"] | Task = "auto") -> tuple[Task, tuple[str, ...]]:
@@ -158,7 +188,9 @@ def column_schema(array: Any, name: str, kind: ColumnKind) -> ColumnSchema:
     if kind == "boolean" or not len(present):
         return ColumnSchema(name, kind, nullable=nullable)
     integer = kind == "numeric" and bool((present == np.floor(present)).all())
-    return ColumnSchema(name, kind, integer, nullable, None, float(present.min()), float(present.max()))
+    bounds = float(present.min()), float(present.max())
+    center = float(np.partition(present, len(present) // 2)[len(present) // 2])
+    return ColumnSchema(name, kind, integer, nullable, None, *bounds, center=center)
 
 
 def _task_of(array: Any, found: tuple[str, ...]) -> Task:

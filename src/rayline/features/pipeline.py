@@ -80,7 +80,7 @@ def prepare(
     )
     with replacing(out) as folder:
         _write_parts(folder, fold(dataset, _Apply(fitted, plan)))
-        write_values(folder, fitted, reference_of(schema, summary.state, summary.sample), facts)
+        write_values(folder, fitted, reference_of(schema, summary.state), facts)
     return Prepared(out, fitted, facts)
 
 
@@ -141,7 +141,7 @@ class _Summarise:
         chosen = parts == 0
         train = table.filter(chosen)
         sample, sample_hashes = smallest(train.select([*schema.names, schema.target]), hashes[chosen])
-        state = self.feature_set.partial(train)
+        state = self.feature_set.observe(train)
         return Summary(summary.rows, summary.sums, findings, state, sample, sample_hashes)
 
 
@@ -153,13 +153,13 @@ class _Apply:
     def __call__(self, table: pa.Table) -> dict[str, pa.Table]:
         parts = self.plan.parts(table)
         pieces = {part: table.filter(parts == number) for number, part in enumerate(PARTS)}
-        done = {part: self._arrays(pieces[part]) for part in ("train", "valid")}
+        done = {part: self._arrays(pieces[part], part == "train") for part in ("train", "valid")}
         return {**done, "test": pieces["test"].select(_names(table))}
 
-    def _arrays(self, table: pa.Table) -> pa.Table:
+    def _arrays(self, table: pa.Table, training: bool) -> pa.Table:
         import pyarrow as pa
 
-        flat = pa.array(self.features.transform(table).reshape(-1))
+        flat = pa.array(self.features.transform(table, training=training).reshape(-1))
         x = pa.FixedSizeListArray.from_arrays(flat, self.features.width)
         return pa.table({"x": x, "y": self.features.encode_target(table)})
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 from rayline.config import ColumnKind, Task
 from rayline.errors import SchemaError, suggestion
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class ColumnSchema:
         nullable: at least one value was missing.
         levels: canonical texts of a categorical column, or None where there were too many to list.
         minimum, maximum: bounds of a numeric column, or of a datetime in microseconds since 1970.
+        center: their median, which the fit counts distances from.
+        shape: of the array in each row of a vector or image column.
     """
 
     name: str
@@ -31,6 +34,8 @@ class ColumnSchema:
     levels: tuple[str, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    center: float | None = None
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +71,27 @@ class Schema:
             "target": self.target,
             "task": self.task,
             "classes": list(self.classes),
-            "columns": [
-                {**asdict(column), "levels": None if column.levels is None else list(column.levels)}
-                for column in self.columns
-            ],
+            "columns": [asdict(column) for column in self.columns],
         }
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Schema:
         """Return the schema of ``to_json``'s values. Raises ``SchemaError`` where they are not that."""
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        known = isinstance(raw, dict) and raw.get("format") in READABLE
+        if not known:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-            raise SchemaError(f"schema format {found!r} is unknown: this Rayline reads format {FORMAT}.")
+            raise SchemaError(f"schema format {found!r} is unknown: this Rayline reads formats 1 to {FORMAT}.")
         try:
-            columns = tuple(
-                ColumnSchema(**{**each, "levels": None if each["levels"] is None else tuple(each["levels"])})
-                for each in raw["columns"]
-            )
+            columns = tuple(_column(each) for each in raw["columns"])
             return cls(columns, raw["target"], cast(Task, raw["task"]), tuple(raw["classes"]))
         except (KeyError, TypeError) as error:
             raise SchemaError(f"the schema is damaged: {error!r}. Make it anew with `rayline run --fresh`.") from error
+
+
+def _column(raw: dict[str, Any]) -> ColumnSchema:
+    """Return a column; what an older format does not know has its default."""
+    tuples = {key: None if raw.get(key) is None else tuple(raw[key]) for key in ("levels", "shape")}
+    return ColumnSchema(**{**raw, **tuples})
 
 
 def digest_of(values: dict[str, Any]) -> str:

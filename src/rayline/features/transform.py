@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from rayline.config import Task
 from rayline.errors import RowError, SchemaError, nearest, suggestion
 from rayline.features import arrow_values
-from rayline.features.columns import BooleanColumn, CategoricalColumn, Filler, FittedColumn, NumericColumn, Scale
-from rayline.features.datetimes import DatetimeColumn, DatetimePart
+from rayline.features.batch import Batch
+from rayline.features.kinds import FittedColumn, kind_named
+from rayline.features.kinds.seam import Filler
+from rayline.features.rows_in_parallel import ROWS, each_batch
 from rayline.features.schema import Schema, digest_of
+from rayline.features.upgrade import FORMAT, upgraded
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMAT = 1
-BATCH = 65_536  # rows turned into numbers at a time: bounds the double-precision intermediates
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class FittedFeatureSet:
     @cached_property
     def input_columns(self) -> tuple[str, ...]:
         """The raw columns that a row must hold."""
-        return tuple(column.name for column in self.columns)
+        return tuple(dict.fromkeys(name for column in self.columns for name in column.inputs))
 
     @cached_property
     def output_names(self) -> tuple[str, ...]:
@@ -74,11 +74,12 @@ class FittedFeatureSet:
         """16 hex digits over the whole state: equal states give equal numbers."""
         return digest_of(self.to_json())
 
-    def transform(self, table: pa.Table) -> NDArray[np.float32]:
+    def transform(self, table: pa.Table, *, training: bool = False) -> NDArray[np.float32]:
         """Return the network's input for a table.
 
         Args:
             table: the raw columns, each of any physical type that its kind can be read from; others are ignored.
+            training: these are the very rows of the fit; features that look at the target leave each row's own out.
 
         Returns:
             float32 (n, width), finite.
@@ -88,13 +89,22 @@ class FittedFeatureSet:
             RowError: a value is not of its column's kind; it names the first such row.
         """
         self._refuse_missing_columns(table.column_names)
-        out = np.zeros((table.num_rows, self.width), dtype=np.float32)
-        for start in range(0, table.num_rows, BATCH):
-            part = table.slice(start, BATCH)
+        starts = range(0, table.num_rows, ROWS)
+        return self.matrix_of([Batch(table.slice(start, ROWS), self.schema) for start in starts], training=training)
+
+    def matrix_of(self, batches: Sequence[Batch], *, training: bool) -> NDArray[np.float32]:
+        """Return what ``transform`` does of batches that follow one another."""
+        ends = np.cumsum([0, *(len(batch) for batch in batches)]).tolist()
+        out = np.zeros((ends[-1], self.width), dtype=np.float32)
+
+        def fill(place: int) -> None:
             try:
-                self._fill(part, out[start : start + BATCH])
+                self._fill(batches[place], out[ends[place] : ends[place + 1]], training)
             except RowError as error:
-                raise RowError(start + error.row, error.column, error.value, error.rule) from error
+                raise RowError(ends[place] + error.row, error.column, error.value, error.rule) from error
+
+        for _ in each_batch(range(len(batches)), fill):
+            pass
         return out
 
     def row(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -148,7 +158,7 @@ class FittedFeatureSet:
         values = arrow_values.checked(arrow_values.levels, array, name, arrow_values.RULES["categorical"])
         index = {text: position for position, text in enumerate(self.classes)}
         lookup = np.array([*(index.get(text, -1) for text in values.texts), -1], dtype=np.int64)
-        codes: NDArray[np.int64] = lookup[np.where(values.missing, -1, values.data)]
+        codes: NDArray[np.int64] = lookup[np.maximum(values.codes, -1)]
         self._refuse_rows(array, codes < 0, f"is not one of the classes {', '.join(self.classes)}")
         return codes
 
@@ -165,11 +175,9 @@ class FittedFeatureSet:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> FittedFeatureSet:
         """Return the state of ``to_json``'s values. Raises ``SchemaError`` where they are not that."""
-        if not isinstance(raw, Mapping) or raw.get("format") != FORMAT:
-            found = raw.get("format") if isinstance(raw, Mapping) else type(raw).__name__
-            raise SchemaError(f"feature state format {found!r} is unknown: this Rayline reads format {FORMAT}.")
         try:
-            columns = tuple(_column(each) for each in raw["columns"])
+            raw = upgraded(raw)
+            columns = tuple(kind_named(each["kind"]).restore(each) for each in raw["columns"])
             return cls(Schema.from_json(raw["schema"]), columns, raw["target_mean"], raw["target_std"])
         except (KeyError, TypeError) as error:
             raise SchemaError(f"the feature state is damaged: {error!r}. Make it anew with `--fresh`.") from error
@@ -194,11 +202,11 @@ class FittedFeatureSet:
         # Packing a struct is half the time of numpy.array over a list of floats, and rounds to 32 bits the same way.
         return struct.Struct(f"={self.width}f").pack
 
-    def _fill(self, table: pa.Table, out: NDArray[np.float32]) -> None:
+    def _fill(self, batch: Batch, out: NDArray[np.float32], training: bool) -> None:
         offset = 0
         for column in self.columns:
             width = len(column.output_names)
-            column.batch(table.column(column.name), out[:, offset : offset + width])
+            column.batch(batch, out[:, offset : offset + width], training=training)
             offset += width
 
     def _refuse_missing_columns(self, present: Sequence[str]) -> None:
@@ -221,17 +229,3 @@ class FittedFeatureSet:
         if refused.any():
             row = int(np.argmax(refused))
             raise RowError(row, self.schema.target, array[row].as_py(), rule)
-
-
-def _column(raw: Mapping[str, Any]) -> FittedColumn:
-    kind = raw["kind"]
-    if kind == "numeric":
-        return NumericColumn(raw["name"], Scale(raw["mean"], raw["std"], raw["bound"]), raw["fill"])
-    if kind == "categorical":
-        return CategoricalColumn(raw["name"], tuple(raw["levels"]))
-    if kind == "boolean":
-        return BooleanColumn(raw["name"], raw["fill"])
-    if kind == "datetime":
-        parts = tuple(DatetimePart(each["part"], Scale(each["mean"], each["std"])) for each in raw["parts"])
-        return DatetimeColumn(raw["name"], parts)
-    raise SchemaError(f"column kind {kind!r} is unknown. Known: boolean, categorical, datetime, numeric.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import ColumnConfig, Config, DataConfig, FeaturesConfig
+from rayline.config import Config, DataConfig, FeaturesConfig
 from rayline.errors import RowError, ValidationFailed, shown
 from rayline.features.arrow_values import READERS, RULES, Values
 from rayline.features.schema import ColumnSchema, Schema
@@ -149,14 +149,14 @@ def _sound(table: Any, features: FeaturesConfig) -> Any:
     """
     import pyarrow as pa
 
-    from rayline.features.inference import infer_kind
+    from rayline.features.inference import declared_kind, infer_kind
 
     for place, name in enumerate(table.column_names):
         if name == features.target or name in features.drop or (features.columns and name not in features.columns):
             continue
         array = table.column(name)
         declared = features.columns.get(name)
-        kind = declared.kind if isinstance(declared, ColumnConfig) else declared or infer_kind(array)
+        kind = declared_kind(declared) or infer_kind(array)
         wrong = READERS[kind](array).wrong
         if wrong.any():
             rows = pa.array(np.arange(table.num_rows), mask=wrong)
@@ -203,5 +203,5 @@ def _target_breaks(values: Values, schema: Schema) -> list[tuple[str, Severity, 
 def _strangers(values: Values, known: tuple[str, ...]) -> NDArray[np.bool_]:
     listed = set(known)
     lookup = np.array([*(text not in listed for text in values.texts), False], dtype=np.bool_)
-    strange: NDArray[np.bool_] = lookup[np.where(values.missing | values.wrong, -1, values.data)]
+    strange: NDArray[np.bool_] = lookup[np.maximum(values.codes, -1)]
     return strange

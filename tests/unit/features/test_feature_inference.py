@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayline.config import ColumnConfig, DataConfig, FeaturesConfig
+from rayline.config import DataConfig, FeaturesConfig, NumericConfig
 from rayline.errors import ConfigError, DataError, RowError
 from rayline.features.inference import infer, schema_for
 from rayline.features.schema import Schema
@@ -174,7 +174,7 @@ def test_a_project_takes_all_columns_but_the_dropped() -> None:
 
 def test_a_project_takes_the_declared_columns_as_declared() -> None:
     table = table_of(code=[1, 2, 3, 4] * 100, y=CHANCE.normal(size=N))
-    features = FeaturesConfig(target="y", columns={"code": "numeric", "x": ColumnConfig(kind="numeric")})
+    features = FeaturesConfig(target="y", columns={"code": "numeric", "x": NumericConfig()})
     schema = schema_for(features, table)
     assert [(column.name, column.kind) for column in schema.columns] == [("code", "numeric"), ("x", "numeric")]
 

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayline.config import ColumnConfig, FeaturesConfig
+from rayline.config import CategoricalConfig, DatetimeConfig, FeaturesConfig, NumericConfig
 from rayline.errors import ConfigError, DataError, RowError, SchemaError
 from rayline.features.feature_set import FeatureSet
 from rayline.features.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 
 
-def fit(table: pa.Table, **columns: ColumnConfig | str) -> FittedFeatureSet:
+def fit(table: pa.Table, **columns: object) -> FittedFeatureSet:
     features = FeaturesConfig(target="y", columns=columns)  # type: ignore[arg-type]
     return FeatureSet.from_config(features, schema_for(features, table)).fit(table)
 
@@ -41,7 +41,7 @@ def test_numbers_are_imputed_with_the_mean_and_standardised() -> None:
 
 
 def test_numbers_can_be_imputed_with_zero_and_left_unscaled() -> None:
-    fitted = fit(TABLE, size=ColumnConfig(kind="numeric", impute="zero", scale="none"))
+    fitted = fit(TABLE, size=NumericConfig(impute="zero", scale="none"))
     assert fitted.transform(TABLE)[:, 0].tolist() == [1.0, 3.0, 0.0, 5.0]
 
 
@@ -67,7 +67,7 @@ def test_true_is_not_the_level_one() -> None:
 
 def test_the_most_frequent_levels_are_kept_and_ties_go_by_name() -> None:
     table = pa.table({"c": ["d", "b", "c", "a", "a"], "y": [1.0, 2.5, 3.0, 4.0, 5.0]})
-    fitted = fit(table, c=ColumnConfig(kind="categorical", max_levels=3))
+    fitted = fit(table, c=CategoricalConfig(max_levels=3))
     assert fitted.output_names == ("c=a", "c=b", "c=c", "c=<unknown>", "c=<missing>")
     assert fitted.row({"c": "d"}).tolist() == [0, 0, 0, 1, 0]
 
@@ -78,7 +78,7 @@ def test_a_missing_boolean_is_the_share_of_true() -> None:
 
 
 def test_dates_become_their_parts_and_constant_parts_go() -> None:
-    fitted = fit(TABLE, day=ColumnConfig(kind="datetime", parts=("year", "month", "hour")))
+    fitted = fit(TABLE, day=DatetimeConfig(parts=("year", "month", "hour")))
     assert fitted.output_names == ("day.year", "day.month.sin", "day.month.cos")
     numbers = fitted.transform(TABLE)
     assert numbers[:, 1:].round(6).tolist() == [[0, 1], [0, -1], [0, 1], [0, 0]]

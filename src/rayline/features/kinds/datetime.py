@@ -1,7 +1,8 @@
 """The fitted datetime column: calendar parts as numbers, in a batch and in one row.
 
 Parts that come round (month, day, weekday, hour, minute) lie on a circle and give a sine and a cosine, so that
-December is next to January; ``year`` and ``elapsed`` (days since 1970) are standardised. A missing date is zeros.
+December is next to January; ``year``, ``elapsed`` (days since 1970) and ``age`` (days since a reference) are
+standardised. A missing date is zeros.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.errors import RowError
-from rayline.features import arrow_values, canonical
+from rayline.config import DatetimeConfig
+from rayline.features import canonical
 from rayline.features.arrow_values import RULES
-from rayline.features.columns import Filler, Scale
+from rayline.features.batch import Batch
+from rayline.features.kinds.seam import Extras, Feature, Filler, Kind, Observed, read
+from rayline.features.scales import Scale
+from rayline.features.sketches import Moments
 
 MICROSECONDS_A_DAY = 86_400_000_000
 CIRCLES = {"month": (1, 12), "day": (1, 31), "weekday": (0, 7), "hour": (0, 24), "minute": (0, 60)}
@@ -26,7 +30,7 @@ CIRCLES = {"month": (1, 12), "day": (1, 31), "weekday": (0, 7), "hour": (0, 24),
 
 @dataclass(frozen=True, slots=True)
 class DatetimePart:
-    """One part of a date; ``scale`` applies to ``year`` and ``elapsed``."""
+    """One part of a date; ``scale`` applies to ``year``, ``elapsed`` and ``age``."""
 
     part: str
     scale: Scale
@@ -34,11 +38,18 @@ class DatetimePart:
 
 @dataclass(frozen=True, slots=True)
 class DatetimeColumn:
-    """The parts of one date, in their order."""
+    """The parts of one date, in their order; ``reference`` is where ``age`` counts from, in microseconds since 1970."""
 
     name: str
+    source: str
     parts: tuple[DatetimePart, ...]
+    reference: int = 0
     kind: str = "datetime"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The one raw column."""
+        return (self.source,)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -49,12 +60,12 @@ class DatetimeColumn:
             names += [f"{stem}.sin", f"{stem}.cos"] if each.part in CIRCLES else [stem]
         return tuple(names)
 
-    def batch(self, array: Any, out: NDArray[np.float32]) -> None:
+    def batch(self, batch: Batch, out: NDArray[np.float32], *, training: bool) -> None:
         """See ``FittedColumn``."""
-        values = arrow_values.checked(arrow_values.instants, array, self.name, RULES["datetime"])
+        values = batch.values(self.source, "datetime")
         position = 0
         for each in self.parts:
-            part = part_of(each.part, values.data)
+            part = part_of(each.part, values.data, self.reference)
             if each.part in CIRCLES:
                 first, _ = CIRCLES[each.part]
                 sines, cosines = _circle(each.part)
@@ -68,18 +79,14 @@ class DatetimeColumn:
 
     def filler(self, offset: int) -> Filler:
         """See ``FittedColumn``."""
-        name = self.name
+        source = self.source
         writers: list[Callable[[int, list[float]], None]] = []
         for each in self.parts:
-            writers.append(_writer(each, offset))
+            writers.append(_writer(each, offset, self.reference))
             offset += 2 if each.part in CIRCLES else 1
 
         def fill(row: Mapping[str, Any], out: list[float]) -> None:
-            value = row[name]
-            try:
-                moment = canonical.instant(value)
-            except (ValueError, OverflowError) as error:
-                raise RowError(0, name, value, RULES["datetime"]) from error
+            moment = read(canonical.instant, row[source], source, RULES["datetime"])
             if moment is not None:
                 for write in writers:
                     write(moment, out)
@@ -89,13 +96,14 @@ class DatetimeColumn:
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         parts = [{"part": each.part, "mean": each.scale.mean, "std": each.scale.std} for each in self.parts]
-        return {"kind": self.kind, "name": self.name, "parts": parts}
+        head = {"kind": self.kind, "name": self.name, "source": self.source}
+        return {**head, "parts": parts, "reference": self.reference}
 
 
-def part_of(part: str, moments: NDArray[np.int64]) -> NDArray[Any]:
-    """Return one calendar part of microseconds since 1970: int64, or float64 days for ``elapsed``."""
-    if part == "elapsed":
-        return moments.astype(np.float64) / MICROSECONDS_A_DAY
+def part_of(part: str, moments: NDArray[np.int64], reference: int = 0) -> NDArray[Any]:
+    """Return one calendar part of microseconds since 1970: int64, or float64 days for ``elapsed`` and ``age``."""
+    if part in ("elapsed", "age"):
+        return (moments - (reference if part == "age" else 0)).astype(np.float64) / MICROSECONDS_A_DAY
     if part in ("hour", "minute"):
         unit, circle = (3_600_000_000, 24) if part == "hour" else (60_000_000, 60)
         return moments // unit % circle
@@ -111,12 +119,13 @@ def part_of(part: str, moments: NDArray[np.int64]) -> NDArray[Any]:
     return (days - dates.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)) + 1
 
 
-def _writer(each: DatetimePart, at: int) -> Callable[[int, list[float]], None]:
+def _writer(each: DatetimePart, at: int, reference: int) -> Callable[[int, list[float]], None]:
     if each.part not in CIRCLES:
-        scale, read = each.scale, _ROW_PARTS[each.part]
+        scale, since = each.scale, reference if each.part == "age" else 0
+        read_number = _ROW_PARTS["elapsed" if each.part == "age" else each.part]
 
         def write_scaled(moment: int, out: list[float]) -> None:
-            out[at] = scale.one(read(moment))
+            out[at] = scale.one(read_number(moment - since))
 
         return write_scaled
     (first, _), (sines, cosines), read_part = CIRCLES[each.part], _circle(each.part), _ROW_PARTS[each.part]
@@ -149,3 +158,42 @@ _ROW_PARTS: dict[str, Callable[[int], float]] = {
     "minute": lambda moment: moment // 60_000_000 % 60,
     "elapsed": lambda moment: float(moment) / MICROSECONDS_A_DAY,
 }
+
+
+def _parts(setting: DatetimeConfig) -> tuple[str, ...]:
+    return (*setting.parts, "age") if setting.reference is not None else setting.parts
+
+
+def _reference(setting: DatetimeConfig) -> int:
+    return canonical.instant(setting.reference) or 0
+
+
+def _observe(feature: Feature, batch: Batch) -> Extras:
+    setting = _setting(feature)
+    present = batch.values(feature.input.name, "datetime").present
+    return {part: Moments.of(part_of(part, present, _reference(setting))) for part in _parts(setting)}
+
+
+def _finish(feature: Feature, observed: Observed) -> DatetimeColumn:
+    """Leave out the parts that never vary, such as the hour of plain dates."""
+    setting = _setting(feature)
+    parts: list[DatetimePart] = []
+    for part in _parts(setting):
+        moments = observed.extras[part]
+        assert isinstance(moments, Moments)
+        if moments.varies:
+            parts.append(DatetimePart(part, Scale() if part in CIRCLES else Scale.standard(moments)))
+    return DatetimeColumn(feature.name, feature.input.name, tuple(parts), _reference(setting))
+
+
+def _setting(feature: Feature) -> DatetimeConfig:
+    assert isinstance(feature.setting, DatetimeConfig)
+    return feature.setting
+
+
+def _restore(raw: Mapping[str, Any]) -> DatetimeColumn:
+    parts = tuple(DatetimePart(each["part"], Scale(each["mean"], each["std"])) for each in raw["parts"])
+    return DatetimeColumn(raw["name"], raw["source"], parts, raw["reference"])
+
+
+KIND = Kind("datetime", _finish, _restore, _observe)

@@ -1,0 +1,76 @@
+"""The typed, frozen configuration of a project; ``reading`` makes it of a YAML file."""
+
+from rayline.config.columns import (
+    CONFIG_OF,
+    READ_KINDS,
+    BooleanConfig,
+    CategoricalConfig,
+    ColumnBase,
+    ColumnConfig,
+    ColumnKind,
+    DatePart,
+    DatetimeConfig,
+    FunctionConfig,
+    ImageConfig,
+    NumericConfig,
+    SklearnConfig,
+    TextConfig,
+    VectorConfig,
+    column_config,
+    kind_of,
+)
+from rayline.config.data import DataConfig, SplitConfig
+from rayline.config.features import FeaturesConfig
+from rayline.config.project import Config
+from rayline.config.reading import load, parse, plain, with_values
+from rayline.config.section import Section, Task
+from rayline.config.serving import (
+    AnalysisConfig,
+    MetricCondition,
+    RegistryConfig,
+    RolloutConfig,
+    ServiceConfig,
+    Step,
+)
+from rayline.config.training import EvaluateConfig, ModelConfig, Space, TrainConfig, TuneConfig
+
+__all__ = [
+    "CONFIG_OF",
+    "READ_KINDS",
+    "AnalysisConfig",
+    "BooleanConfig",
+    "CategoricalConfig",
+    "ColumnBase",
+    "ColumnConfig",
+    "ColumnKind",
+    "Config",
+    "DataConfig",
+    "DatePart",
+    "DatetimeConfig",
+    "EvaluateConfig",
+    "FeaturesConfig",
+    "FunctionConfig",
+    "ImageConfig",
+    "MetricCondition",
+    "ModelConfig",
+    "NumericConfig",
+    "RegistryConfig",
+    "RolloutConfig",
+    "Section",
+    "ServiceConfig",
+    "SklearnConfig",
+    "Space",
+    "SplitConfig",
+    "Step",
+    "Task",
+    "TextConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "VectorConfig",
+    "column_config",
+    "kind_of",
+    "load",
+    "parse",
+    "plain",
+    "with_values",
+]

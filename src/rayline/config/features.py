@@ -1,0 +1,17 @@
+"""``features``: which columns go in, and the target."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rayline.config.columns import ColumnConfig, ColumnKind
+from rayline.config.section import Section, Task
+
+
+class FeaturesConfig(Section, frozen=True, kw_only=True):
+    """Which columns go in, and the target. No ``columns`` means: infer them, less ``drop``."""
+
+    target: str
+    task: Literal["auto"] | Task = "auto"
+    columns: dict[str, ColumnKind | ColumnConfig] = {}
+    drop: tuple[str, ...] = ()

@@ -1,0 +1,25 @@
+"""The whole configuration of one project."""
+
+from __future__ import annotations
+
+from rayline.config.data import DataConfig
+from rayline.config.features import FeaturesConfig
+from rayline.config.section import Name, Section
+from rayline.config.serving import RegistryConfig, RolloutConfig, ServiceConfig
+from rayline.config.training import EvaluateConfig, ModelConfig, TrainConfig, TuneConfig
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration of one project."""
+
+    name: Name
+    data: DataConfig
+    features: FeaturesConfig
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    tune: TuneConfig | None = None
+    evaluate: EvaluateConfig = EvaluateConfig()
+    registry: RegistryConfig = RegistryConfig()
+    service: ServiceConfig = ServiceConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    storage: str = ".rayline"

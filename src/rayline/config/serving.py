@@ -1,0 +1,79 @@
+"""``registry``, ``service`` and ``rollout``: where versions are kept, how they answer and how they take over."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from rayline.config.section import NonNegative, Percent, Positive, Section, Share
+
+
+class RegistryConfig(Section, frozen=True, kw_only=True):
+    """MLflow. Without a ``tracking_uri`` it is SQLite under ``storage``."""
+
+    tracking_uri: str | None = None
+    experiment: str | None = None
+
+
+class ServiceConfig(Section, frozen=True, kw_only=True):
+    """The live endpoint. ``ingress`` is Serve's HAProxy, or its plain Python proxy."""
+
+    replicas: Positive = 1
+    num_cpus: Annotated[float, Meta(gt=0)] = 0.5
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
+    ingress: Literal["auto", "haproxy", "proxy"] = "auto"
+    max_rows: Positive = 10_000
+
+
+class MetricCondition(Section, frozen=True, kw_only=True):
+    """One measure of an analysis, compared with a limit.
+
+    ``measure`` is ``error_rate``, ``latency`` (seconds at ``quantile``), ``prediction_shift`` (Jensen-Shannon
+    distance between the arms' predictions, 0 to 1), ``accuracy`` or ``mean_absolute_error`` (from feedback).
+    ``max`` and ``min`` bound the canary itself; ``max_increase``, ``max_decrease`` and ``max_ratio`` bound it against
+    the stable arm over the same window. Fewer than ``minimum_samples`` in an arm gives no verdict.
+    """
+
+    measure: Literal["error_rate", "latency", "prediction_shift", "accuracy", "mean_absolute_error"]
+    quantile: Share = 0.95
+    max: float | None = None
+    min: float | None = None
+    max_increase: NonNegative | None = None
+    max_decrease: NonNegative | None = None
+    max_ratio: Annotated[float, Meta(gt=0)] | None = None
+    minimum_samples: Positive = 50
+
+
+class AnalysisConfig(Section, frozen=True, kw_only=True):
+    """Measures taken every ``interval`` seconds, ``count`` times; a window reaches back to the step's start."""
+
+    metrics: Annotated[tuple[MetricCondition, ...], Meta(min_length=1)]
+    interval: Annotated[float, Meta(gt=0)] = 5.0
+    count: Positive = 3
+    initial_delay: NonNegative = 0.0
+    failure_limit: Annotated[int, Meta(ge=0)] = 0
+    inconclusive_limit: Annotated[int, Meta(ge=0)] = 10
+
+
+class Step(Section, frozen=True, kw_only=True):
+    """One step of a plan: exactly one key is set. ``pause`` takes seconds, or ``true`` to wait for ``promote``."""
+
+    set_weight: Percent | None = None
+    pause: NonNegative | bool | None = None
+    analysis: AnalysisConfig | bool | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.set_weight, self.pause, self.analysis)) != 1:
+            raise ValueError("a step needs exactly one of 'set_weight', 'pause' and 'analysis'")
+        if self.pause is False or self.analysis is False:
+            raise ValueError("'false' means nothing here: leave the step out")
+
+
+class RolloutConfig(Section, frozen=True, kw_only=True):
+    """How a new version takes over. ``analysis: true`` in a step uses the ``analysis`` given here."""
+
+    strategy: Literal["all_at_once", "canary"] = "canary"
+    steps: tuple[Step, ...] = ()
+    analysis: AnalysisConfig | None = None

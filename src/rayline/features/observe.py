@@ -1,0 +1,48 @@
+"""What every raw column is asked in the one pass over the training rows, by the kind that it is read as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rayline.features.arrow_values import Values
+from rayline.features.schema import ColumnSchema
+from rayline.features.sketches import Distinct, Levels, Moments, Quantiles, Sketch
+from rayline.features.sketches.quantiles import grid_of
+from rayline.features.state import ColumnState
+
+
+def observe(column: ColumnSchema, values: Values) -> ColumnState:
+    """Return what some rows say of one raw column."""
+    missing = int(np.count_nonzero(values.missing))
+    look = _LOOKS.get(column.kind)
+    return ColumnState(len(values.missing), missing, look(column, values) if look else {})
+
+
+def _numbers(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    present = values.present.astype(np.float64, copy=False)
+    center, unit = grid_of(column.minimum, column.maximum, column.center)
+    return {
+        "moments": Moments.of(present, center),
+        "quantiles": Quantiles.of(present, center, unit),
+        "distinct": Distinct.of(present),
+    }
+
+
+def _truths(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    return {"moments": Moments.of(values.present)}
+
+
+def _levels(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    tally = np.bincount(values.codes + 1, minlength=len(values.texts) + 1)[1:]
+    counts = {text: count for text, count in zip(values.texts, tally.tolist(), strict=True) if count}
+    return {"levels": Levels.of(counts)}
+
+
+_LOOKS: dict[str, Callable[[ColumnSchema, Values], dict[str, Sketch]]] = {
+    "numeric": _numbers,
+    "datetime": _numbers,
+    "boolean": _truths,
+    "categorical": _levels,
+}
