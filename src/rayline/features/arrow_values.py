@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ RULES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Values:
     """One column's values, with the rows that have none and the rows whose value is not of the kind.
 
@@ -42,12 +43,17 @@ class Values:
     wrong: NDArray[np.bool_]
     texts: tuple[str, ...] = ()
 
+    @cached_property
+    def gap_count(self) -> int:
+        """How many rows have no value."""
+        return int(np.count_nonzero(self.missing))
+
     @property
     def gaps(self) -> bool:
         """Whether any row has no value."""
-        return bool(self.missing.any())
+        return self.gap_count > 0
 
-    @property
+    @cached_property
     def present(self) -> NDArray[Any]:
         """The values of the rows that have one."""
         return self.data[~self.missing] if self.gaps else self.data
@@ -70,7 +76,6 @@ def checked(read: Callable[[Any], Values], array: Any, name: str, rule: str) -> 
 def numbers(array: pa.ChunkedArray | pa.Array) -> Values:
     """Read float64 numbers. NaN is missing; an infinite number and text that is no number are wrong."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     array = _flat(array)
     kind = array.type
@@ -81,9 +86,15 @@ def numbers(array: pa.ChunkedArray | pa.Array) -> Values:
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return _all_wrong(array, np.float64)
     array = array.cast(pa.float64(), safe=False)
-    data = pc.fill_null(array, np.nan).to_numpy(zero_copy_only=False)
-    missing = np.isnan(data)
-    return Values(data, missing, np.abs(data) >= LIMIT)
+    if not len(array):
+        return Values(np.zeros(0), np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.bool_))
+    data = np.frombuffer(array.buffers()[1], dtype=np.float64, count=len(array), offset=8 * array.offset)
+    missing = _nulls(array)
+    # One look at the extremes tells for most columns that no value present is NaN or too large.
+    if -LIMIT < data.min() and data.max() < LIMIT:
+        return Values(data, missing, np.zeros(len(data), dtype=np.bool_))
+    missing = missing | np.isnan(data)
+    return Values(data, missing, ~missing & (np.abs(data) >= LIMIT))
 
 
 def levels(array: pa.ChunkedArray | pa.Array) -> Values:
@@ -170,6 +181,16 @@ def _flat(array: Any) -> Any:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return array
+
+
+def _nulls(array: Any) -> NDArray[np.bool_]:
+    """Return which rows of an array are null, from its validity bitmap."""
+    if not array.null_count:
+        return np.zeros(len(array), dtype=np.bool_)
+    first = array.offset // 8
+    bitmap = np.frombuffer(array.buffers()[0], dtype=np.uint8, offset=first)
+    bits = np.unpackbits(bitmap, count=array.offset - 8 * first + len(array), bitorder="little")
+    return bits[array.offset - 8 * first :] == 0
 
 
 def _is_text(kind: Any) -> bool:

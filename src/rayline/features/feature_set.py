@@ -6,8 +6,9 @@ pipeline runs ``observe`` on Ray; ``fit`` runs it here for an Arrow table or ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from rayline.errors import ConfigError, DataError, suggestion
 from rayline.features.batch import Batch
 from rayline.features.inference import feature_inputs
 from rayline.features.kinds import Feature, Observed, kind_named
+from rayline.features.lanes import NUMBERS, ROWS, in_lanes
 from rayline.features.observe import observe
-from rayline.features.rows_in_parallel import ROWS, each_batch
 from rayline.features.schema import ColumnSchema, Schema
 from rayline.features.state import ColumnState, FitState, merge_all
 from rayline.features.transform import FittedFeatureSet
@@ -66,7 +67,7 @@ class FeatureSet:
             from rayline.features.blocks import fold
 
             return self.finish(merge_all(fold(dataset, self.observe)))
-        return self.finish(merge_all(each_batch(self._batches(dataset), self.observe_batch)))
+        return self.finish(self._observed(list(self._batches(dataset))))
 
     def fit_transform(self, table: pa.Table) -> tuple[FittedFeatureSet, NDArray[np.float32]]:
         """Fit on a table and return the state with the network's input for the same rows, each column read once.
@@ -78,7 +79,7 @@ class FeatureSet:
             DataError, RowError: as ``fit``.
         """
         batches = list(self._batches(table))
-        fitted = self.finish(merge_all(each_batch(batches, self.observe_batch)))
+        fitted = self.finish(self._observed(batches))
         return fitted, fitted.matrix_of(batches, training=True)
 
     def observe(self, table: pa.Table) -> FitState:
@@ -87,13 +88,7 @@ class FeatureSet:
         Raises:
             RowError: a value is not of its column's kind.
         """
-        return self.observe_batch(Batch(table, self.schema))
-
-    def observe_batch(self, batch: Batch) -> FitState:
-        """Return what ``observe`` does of a batch, which keeps what was read."""
-        columns = {each.name: observe(each, batch.values(each.name, each.kind)) for each in self._observed()}
-        extras = {each.name: kind_named(each.kind).observe(each, batch) for each in self.features}
-        return FitState(columns, {name: found for name, found in extras.items() if found})
+        return self._observed([Batch(table, self.schema)])
 
     def finish(self, state: FitState) -> FittedFeatureSet:
         """Return the fitted features of a merged state. Raises ``DataError`` where it has no rows or no outputs."""
@@ -119,9 +114,34 @@ class FeatureSet:
     def _batches(self, table: pa.Table) -> Iterable[Batch]:
         return (Batch(table.slice(start, ROWS), self.schema) for start in range(0, max(table.num_rows, 1), ROWS))
 
-    def _observed(self) -> tuple[ColumnSchema, ...]:
+    def _observed(self, batches: Sequence[Batch]) -> FitState:
+        """Return what the batches say together. Numbers and the rest are looked at side by side."""
         kind: ColumnKind = "numeric" if self.schema.task == "regression" else "categorical"
-        return (*self.schema.columns, ColumnSchema(self.schema.target, kind))
+        columns = (*self.schema.columns, ColumnSchema(self.schema.target, kind))
+        lanes = [
+            _Lane(
+                tuple(each for each in columns if (each.kind in NUMBERS) is numbers),
+                tuple(each for each in self.features if all(one.kind in NUMBERS for one in each.inputs) is numbers),
+            )
+            for numbers in (True, False)
+        ]
+        return merge_all(in_lanes(*(partial(lane.observe, batches) for lane in lanes)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """Raw columns and features that one thread observes."""
+
+    columns: tuple[ColumnSchema, ...]
+    features: tuple[Feature, ...]
+
+    def observe(self, batches: Sequence[Batch]) -> FitState:
+        return merge_all(self._observe(batch) for batch in batches)
+
+    def _observe(self, batch: Batch) -> FitState:
+        columns = {each.name: observe(each, batch.values(each.name, each.kind)) for each in self.columns}
+        extras = {each.name: kind_named(each.kind).observe(each, batch) for each in self.features}
+        return FitState(columns, {name: found for name, found in extras.items() if found})
 
 
 def _feature(name: str, setting: ColumnConfig, schema: Schema) -> Feature:

@@ -15,9 +15,8 @@ from rayline.features.state import ColumnState
 
 def observe(column: ColumnSchema, values: Values) -> ColumnState:
     """Return what some rows say of one raw column."""
-    missing = int(np.count_nonzero(values.missing))
     look = _LOOKS.get(column.kind)
-    return ColumnState(len(values.missing), missing, look(column, values) if look else {})
+    return ColumnState(len(values.missing), values.gap_count, look(column, values) if look else {})
 
 
 def _numbers(column: ColumnSchema, values: Values) -> dict[str, Sketch]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,27 @@ from rayline.errors import RowError, SchemaError, nearest, suggestion
 from rayline.features import arrow_values
 from rayline.features.batch import Batch
 from rayline.features.kinds import FittedColumn, kind_named
+from rayline.features.kinds.numeric import NumericBlock, NumericColumn
 from rayline.features.kinds.seam import Filler
-from rayline.features.rows_in_parallel import ROWS, each_batch
+from rayline.features.lanes import NUMBERS, ROWS, in_lanes
 from rayline.features.schema import Schema, digest_of
 from rayline.features.upgrade import FORMAT, upgraded
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+TILE = 2_048  # rows whose outputs are written by all steps in turn, while their memory lies in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What writes the outputs from ``first`` to ``last``, and in which lane."""
+
+    first: int
+    last: int
+    numbers: bool
+    does: Any
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,17 @@ class FittedFeatureSet:
         ends = np.cumsum([0, *(len(batch) for batch in batches)]).tolist()
         out = np.zeros((ends[-1], self.width), dtype=np.float32)
 
-        def fill(place: int) -> None:
-            try:
-                self._fill(batches[place], out[ends[place] : ends[place + 1]], training)
-            except RowError as error:
-                raise RowError(ends[place] + error.row, error.column, error.value, error.rule) from error
+        def lane(numbers: bool) -> RowError | None:
+            for place, batch in enumerate(batches):
+                try:
+                    self._fill(batch, out[ends[place] : ends[place + 1]], training, numbers)
+                except RowError as error:
+                    return RowError(ends[place] + error.row, error.column, error.value, error.rule)
+            return None
 
-        for _ in each_batch(range(len(batches)), fill):
-            pass
+        errors = [error for error in in_lanes(partial(lane, True), partial(lane, False)) if error is not None]
+        if errors:
+            raise min(errors, key=lambda error: error.row)
         return out
 
     def row(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -202,12 +220,33 @@ class FittedFeatureSet:
         # Packing a struct is half the time of numpy.array over a list of floats, and rounds to 32 bits the same way.
         return struct.Struct(f"={self.width}f").pack
 
-    def _fill(self, batch: Batch, out: NDArray[np.float32], training: bool) -> None:
-        offset = 0
-        for column in self.columns:
-            width = len(column.output_names)
-            column.batch(batch, out[:, offset : offset + width], training=training)
-            offset += width
+    def _fill(self, batch: Batch, out: NDArray[np.float32], training: bool, numbers: bool) -> None:
+        writers = []
+        for step in self._plan:
+            if step.numbers is not numbers:
+                continue
+            if hasattr(step.does, "writer"):
+                writers.append((step, step.does.writer(batch)))
+            else:
+                step.does.batch(batch, out[:, step.first : step.last], training=training)
+        for start in range(0, len(out), TILE):
+            rows = slice(start, start + TILE)
+            for step, write in writers:
+                write(rows, out[rows, step.first : step.last])
+
+    @cached_property
+    def _plan(self) -> tuple[_Step, ...]:
+        """Plain numbers that stand side by side are one step together."""
+        kinds = {column.name: column.kind for column in self.schema.columns}
+        steps: list[_Step] = []
+        for plain, group in groupby(self.columns, lambda column: isinstance(column, NumericColumn) and column.plain):
+            columns: tuple[Any, ...] = tuple(group)
+            for does in (NumericBlock(columns),) if plain else columns:
+                first = steps[-1].last if steps else 0
+                width = len(columns) if plain else len(does.output_names)
+                numbers = plain or all(kinds[name] in NUMBERS for name in does.inputs)
+                steps.append(_Step(first, first + width, numbers, does))
+        return tuple(steps)
 
     def _refuse_missing_columns(self, present: Sequence[str]) -> None:
         absent = [name for name in self.input_columns if name not in set(present)]

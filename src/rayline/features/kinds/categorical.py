@@ -14,7 +14,7 @@ from rayline.features import canonical
 from rayline.features.arrow_values import RULES
 from rayline.features.batch import Batch
 from rayline.features.canonical import level_order
-from rayline.features.kinds.seam import MISSING, UNKNOWN, Feature, Filler, Kind, Observed, read
+from rayline.features.kinds.seam import MISSING, UNKNOWN, Feature, Filler, Kind, Observed, Writer, mark, read
 from rayline.features.sketches import Levels
 
 
@@ -39,11 +39,16 @@ class OneHotColumn:
 
     def batch(self, batch: Batch, out: NDArray[np.float32], *, training: bool) -> None:
         """See ``FittedColumn``."""
+        self.writer(batch)(slice(None), out)
+
+    def writer(self, batch: Batch) -> Writer:
+        """Return what writes some rows of a batch."""
         values = batch.values(self.source, "categorical")
         slots = {level: slot for slot, level in enumerate(self.levels)}
         unknown = len(self.levels)
         lookup = np.array([*(slots.get(text, unknown) for text in values.texts), unknown + 1], dtype=np.int64)
-        out[np.arange(len(out)), lookup[values.codes]] = 1.0
+        places = lookup.take(values.codes, mode="wrap")
+        return lambda rows, out: mark(out, places[rows])
 
     def filler(self, offset: int) -> Filler:
         """See ``FittedColumn``."""

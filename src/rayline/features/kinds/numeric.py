@@ -16,7 +16,7 @@ from rayline.errors import RowError
 from rayline.features import canonical
 from rayline.features.arrow_values import LIMIT, RULES, Values
 from rayline.features.batch import Batch
-from rayline.features.kinds.seam import LARGEST, MISSING, Extras, Feature, Filler, Kind, Observed, read
+from rayline.features.kinds.seam import LARGEST, MISSING, Extras, Feature, Filler, Kind, Observed, Writer, mark, read
 from rayline.features.scales import Scale
 from rayline.features.sketches import Moments
 from rayline.features.state import ColumnState
@@ -74,7 +74,7 @@ class NumericColumn:
         data = np.where(values.missing, self.fill, values.data) if values.gaps else values.data
         data = _before_scale(data, self.clip, self.log)
         if self.edges:
-            out[np.arange(len(out)), np.searchsorted(self.edges, data, side="right")] = 1.0
+            mark(out, np.searchsorted(self.edges, data, side="right"))
         elif self.knots:
             out[:, 0] = np.interp(data, self.knots, np.linspace(0, 1, len(self.knots)))
         else:
@@ -133,6 +133,30 @@ class NumericColumn:
                 out[offset + bisect_right(edges, number)] = 1.0
             else:
                 out[offset] = _share(number, knots) if knots else scale.one(number)
+
+        return write
+
+
+@dataclass(frozen=True, slots=True)
+class NumericBlock:
+    """Plain numbers that stand side by side and are written together."""
+
+    columns: tuple[NumericColumn, ...]
+
+    def writer(self, batch: Batch) -> Writer:
+        """Return what writes some rows of a batch, as the columns' own ``batch`` would. Raises ``RowError``."""
+        read = [(column.scale, column.fill, batch.values(column.source, "numeric")) for column in self.columns]
+
+        def write(rows: slice, out: NDArray[np.float32]) -> None:
+            scratch = np.empty(len(out))
+            for place, (scale, fill, values) in enumerate(read):
+                np.subtract(values.data[rows], scale.mean, out=scratch)
+                if values.gaps:
+                    np.copyto(scratch, fill - scale.mean, where=values.missing[rows])
+                np.divide(scratch, scale.std, out=scratch)
+                np.minimum(scratch, scale.bound, out=scratch)
+                np.maximum(scratch, -scale.bound, out=scratch)
+                out[:, place] = scratch
 
         return write
 

@@ -44,7 +44,7 @@ class Moments:
         if not len(values):
             return cls(center)
         doubles = np.ascontiguousarray(values, dtype=np.float64)
-        sums = exact_sums(doubles - center if center else doubles)
+        sums = exact_sums(doubles, center)
         return cls(center, len(doubles), *sums, float(doubles.min()), float(doubles.max()))
 
     def merged(self, other: Moments) -> Moments:
