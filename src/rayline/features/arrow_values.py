@@ -91,7 +91,7 @@ def numbers(array: pa.ChunkedArray | pa.Array) -> Values:
     data = np.frombuffer(array.buffers()[1], dtype=np.float64, count=len(array), offset=8 * array.offset)
     missing = _nulls(array)
     # One look at the extremes tells for most columns that no value present is NaN or too large.
-    if -LIMIT < data.min() and data.max() < LIMIT:
+    if data.min() > -LIMIT and data.max() < LIMIT:
         return Values(data, missing, np.zeros(len(data), dtype=np.bool_))
     missing = missing | np.isnan(data)
     return Values(data, missing, ~missing & (np.abs(data) >= LIMIT))
@@ -190,7 +190,8 @@ def _nulls(array: Any) -> NDArray[np.bool_]:
     first = array.offset // 8
     bitmap = np.frombuffer(array.buffers()[0], dtype=np.uint8, offset=first)
     bits = np.unpackbits(bitmap, count=array.offset - 8 * first + len(array), bitorder="little")
-    return bits[array.offset - 8 * first :] == 0
+    nulls: NDArray[np.bool_] = bits[array.offset - 8 * first :] == 0
+    return nulls
 
 
 def _is_text(kind: Any) -> bool:

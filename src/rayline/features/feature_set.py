@@ -7,26 +7,37 @@ pipeline runs ``observe`` on Ray; ``fit`` runs it here for an Arrow table or ove
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import READ_KINDS, ColumnConfig, ColumnKind, FeaturesConfig, column_config, kind_of
+from rayline.config import READ_KINDS, ColumnConfig, ColumnKind, FeaturesConfig, column_config, kind_of, plain
 from rayline.errors import ConfigError, DataError, suggestion
 from rayline.features.batch import Batch
 from rayline.features.inference import feature_inputs
 from rayline.features.kinds import Feature, Observed, kind_named
 from rayline.features.lanes import NUMBERS, ROWS, in_lanes
 from rayline.features.observe import observe
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.schema import ColumnSchema, Schema, digest_of
 from rayline.features.state import ColumnState, FitState, merge_all
 from rayline.features.transform import FittedFeatureSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a FeatureSet is to be observed: raw columns (the target among them) and features, by name."""
+
+    columns: frozenset[str]
+    features: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.columns or self.features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +93,40 @@ class FeatureSet:
         fitted = self.finish(self._observed(batches))
         return fitted, fitted.matrix_of(batches, training=True)
 
-    def observe(self, table: pa.Table) -> FitState:
+    def observe(self, table: pa.Table, wanted: Wanted | None = None) -> FitState:
         """Return what some training rows say of every raw column, of the target and of each feature's own extras.
+
+        Args:
+            table: the rows.
+            wanted: what to look at; all of it where None.
 
         Raises:
             RowError: a value is not of its column's kind.
         """
-        return self._observed([Batch(table, self.schema)])
+        return self._observed([Batch(table, self.schema)], wanted)
+
+    @property
+    def everything(self) -> Wanted:
+        """All that there is to observe."""
+        columns = frozenset(each.name for each in self._columns())
+        return Wanted(columns, frozenset(each.name for each in self.features))
+
+    def column_keys(self) -> dict[str, str]:
+        """Return, by raw column, a digest of all that its observation depends on beside the rows."""
+        return {each.name: digest_of({"column": asdict(each)}) for each in self._columns()}
+
+    def feature_keys(self) -> dict[str, str]:
+        """Return, by feature, a digest of all that its own observation depends on beside the rows."""
+        schema = self.schema
+        whole = {"names": list(schema.names), "target": schema.target, "task": schema.task, "classes": schema.classes}
+        return {
+            each.name: digest_of(
+                {"setting": plain(each.setting), "inputs": [asdict(one) for one in each.inputs]}
+                | kind_named(each.kind).depends(each)
+                | (whole if kind_named(each.kind).looks_beyond(each) else {})
+            )
+            for each in self.features
+        }
 
     def finish(self, state: FitState) -> FittedFeatureSet:
         """Return the fitted features of a merged state. Raises ``DataError`` where it has no rows or no outputs."""
@@ -114,14 +152,19 @@ class FeatureSet:
     def _batches(self, table: pa.Table) -> Iterable[Batch]:
         return (Batch(table.slice(start, ROWS), self.schema) for start in range(0, max(table.num_rows, 1), ROWS))
 
-    def _observed(self, batches: Sequence[Batch]) -> FitState:
-        """Return what the batches say together. Numbers and the rest are looked at side by side."""
+    def _columns(self) -> tuple[ColumnSchema, ...]:
         kind: ColumnKind = "numeric" if self.schema.task == "regression" else "categorical"
-        columns = (*self.schema.columns, ColumnSchema(self.schema.target, kind))
+        return (*self.schema.columns, ColumnSchema(self.schema.target, kind))
+
+    def _observed(self, batches: Sequence[Batch], wanted: Wanted | None = None) -> FitState:
+        """Return what the batches say together. Numbers and the rest are looked at side by side."""
+        wanted = wanted or self.everything
+        columns = [each for each in self._columns() if each.name in wanted.columns]
+        features = [each for each in self.features if each.name in wanted.features]
         lanes = [
             _Lane(
                 tuple(each for each in columns if (each.kind in NUMBERS) is numbers),
-                tuple(each for each in self.features if all(one.kind in NUMBERS for one in each.inputs) is numbers),
+                tuple(each for each in features if all(one.kind in NUMBERS for one in each.inputs) is numbers),
             )
             for numbers in (True, False)
         ]

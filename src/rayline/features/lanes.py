@@ -20,7 +20,7 @@ NUMBERS = ("numeric", "datetime", "boolean")
 
 
 def in_lanes(*lanes: Callable[[], Result]) -> list[Result]:
-    """Return what each lane gives, run side by side where there are processors. Raises what the first to fail raised."""
+    """Return what each lane gives, run side by side where there are processors. Raises what a lane raised."""
     if processors() < 2:
         return [lane() for lane in lanes]
     with ThreadPoolExecutor(max_workers=len(lanes), thread_name_prefix="features") as pool:

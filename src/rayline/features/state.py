@@ -53,12 +53,12 @@ class ColumnState:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, exact."""
-        return {"rows": self.rows, "missing": self.missing, "sketches": _json(self.sketches)}
+        return {"rows": self.rows, "missing": self.missing, "sketches": sketches_to_json(self.sketches)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ColumnState:
         """Return the state of ``to_json``'s values."""
-        return cls(raw["rows"], raw["missing"], _sketches(raw["sketches"]))
+        return cls(raw["rows"], raw["missing"], sketches_from_json(raw["sketches"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class FitState:
         return {
             "format": FORMAT,
             "columns": {name: state.to_json() for name, state in self.columns.items()},
-            "extras": {name: _json(sketches) for name, sketches in self.extras.items()},
+            "extras": {name: sketches_to_json(sketches) for name, sketches in self.extras.items()},
         }
 
     @classmethod
@@ -92,7 +92,7 @@ class FitState:
         if raw.get("format") != FORMAT:
             raise SchemaError(f"fit state format {raw.get('format')!r} is unknown: this Rayline reads format {FORMAT}.")
         columns = {name: ColumnState.from_json(each) for name, each in raw["columns"].items()}
-        return cls(columns, {name: _sketches(each) for name, each in raw["extras"].items()})
+        return cls(columns, {name: sketches_from_json(each) for name, each in raw["extras"].items()})
 
 
 def merge_all(states: Iterable[FitState]) -> FitState:
@@ -111,9 +111,11 @@ def merged_sketches(ours: Sketches, theirs: Sketches) -> Sketches:
     return sketches
 
 
-def _json(sketches: Sketches) -> dict[str, Any]:
+def sketches_to_json(sketches: Sketches) -> dict[str, Any]:
+    """Return JSON-ready values."""
     return {name: sketch.to_json() for name, sketch in sketches.items()}
 
 
-def _sketches(raw: Mapping[str, Any]) -> Sketches:
+def sketches_from_json(raw: Mapping[str, Any]) -> Sketches:
+    """Return the sketches of ``sketches_to_json``'s values. Raises ``SchemaError`` for an unknown kind."""
     return {name: restored(each) for name, each in raw.items()}

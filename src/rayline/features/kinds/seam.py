@@ -108,6 +108,8 @@ class Kind:
         name: as configurations write it.
         observe: what some training rows say beyond the states of the raw columns; most kinds need nothing.
         finish: the fitted column of all that was observed.
+        looks_beyond: whether ``observe`` looks at more than the feature's own columns, at the target or whole rows.
+        depends: what else decides what ``observe`` finds, as JSON-ready values: the source of a user's function.
         restore: the fitted column of its ``to_json``. Raises ``KeyError`` or ``TypeError`` where that is damaged.
     """
 
@@ -115,6 +117,8 @@ class Kind:
     finish: Callable[[Feature, Observed], FittedColumn]
     restore: Callable[[Mapping[str, Any]], FittedColumn]
     observe: Callable[[Feature, Batch], Extras] = lambda feature, batch: {}
+    looks_beyond: Callable[[Feature], bool] = lambda feature: False
+    depends: Callable[[Feature], dict[str, Any]] = lambda feature: {}
 
 
 def mark(out: NDArray[np.float32], places: NDArray[np.int64]) -> None:

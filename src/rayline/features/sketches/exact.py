@@ -16,7 +16,7 @@ ROOM = CHUNK.bit_length() + 1  # bits that the sum of so many needs beyond its p
 
 
 def exact_sums(values: NDArray[np.float64], center: float = 0.0) -> tuple[Fraction, Fraction]:
-    """Return the exact sum of the distances of finite doubles (up to 1e100 in size) from a centre, and of their squares.
+    """Return the exact sum of the distances of doubles up to 1e100 in size from a centre, and of their squares.
 
     Each distance and each square is rounded to a double before it is added.
     """

@@ -1,0 +1,176 @@
+"""The fitted features applied to the parts: one Arrow file of 32-bit numbers for each file of raw rows.
+
+Columns whose fitted state was applied to the very same rows before are copied from there; only the others are computed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayline.features.blocks import over
+from rayline.features.parts import PartFile, Parts
+from rayline.features.schema import digest_of
+from rayline.features.transform import FittedFeatureSet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+APPLIED = ("train", "valid")
+ORIGIN = "origin.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """Columns of an earlier matrix over the same rows: where it is, and for each of ours the first place there."""
+
+    folder: Path
+    places: Mapping[int, int]
+
+
+def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, around: Path) -> int:
+    """Write the matrices of the training and the validation part.
+
+    Args:
+        parts: the raw rows.
+        features: what to apply.
+        folder: where ``train`` and ``valid`` are written, and what they were made of.
+        around: the folder whose folders may hold earlier matrices.
+
+    Returns:
+        How many columns were computed; the others are copies.
+    """
+    keys = _keys(features, parts)
+    reused = _earlier(around, keys)
+    for part in APPLIED:
+        (folder / part).mkdir()
+    files = [file for part in APPLIED for file in parts.of(part)]
+    for _ in over(files, _Apply(features, parts, folder, reused)):
+        pass
+    origin = {"parts": parts.path.name, "columns": {key: first for key, (first, _) in keys.items()}}
+    (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    return len(features.columns) - (len(reused.places) if reused else 0)
+
+
+def read_matrix(folder: Path, part: str, rows: int, width: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return a part as float32 (rows, width), and its targets: int64 class indices or float32 standardised values."""
+    x, targets = np.empty((rows, width), dtype=np.float32), []
+    start = 0
+    for table in _tables(folder / part):
+        x[start : start + table.num_rows] = _matrix(table, width)
+        targets.append(table.column("y").to_numpy())
+        start += table.num_rows
+    return x, np.concatenate(targets)
+
+
+def matrix_dataset(folder: Path, part: str) -> Any:
+    """Return a part as a ``ray.data.Dataset`` with the columns ``x`` and ``y``."""
+    import pyarrow as pa
+    import ray.data
+
+    files = sorted((folder / part).glob("*.arrow"))
+    names = ray.data.from_arrow([pa.table({"file": [str(file)]}) for file in files])
+    return names.map_batches(_Read(), batch_size=None, batch_format="pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    def __call__(self, names: pa.Table) -> pa.Table:
+        return _open(Path(names.column("file")[0].as_py()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Apply:
+    features: FittedFeatureSet
+    parts: Parts
+    folder: Path
+    reused: Reused | None
+
+    def __call__(self, file: PartFile) -> int:
+        import pyarrow as pa
+
+        features = self.features
+        names = (*features.schema.names, features.schema.target)
+        table = self.parts.read(file, names)
+        matrix = self._matrix(table, file)
+        x = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), features.width)
+        _write(self.folder / _arrow(file), pa.table({"x": x, "y": features.encode_target(table)}))
+        return file.rows
+
+    def _matrix(self, table: pa.Table, file: PartFile) -> NDArray[np.float32]:
+        training = file.part == "train"
+        if self.reused is None:
+            return self.features.transform(table, training=training)
+        new = tuple(each for place, each in enumerate(self.features.columns) if place not in self.reused.places)
+        before = _open(self.reused.folder / _arrow(file))
+        old = before.column("x").combine_chunks().flatten().to_numpy().reshape(file.rows, -1)
+        made = replace(self.features, columns=new).transform(table, training=training) if new else None
+        out = np.empty((file.rows, self.features.width), dtype=np.float32)
+        first = taken = 0
+        for place, column in enumerate(self.features.columns):
+            width = len(column.output_names)
+            if place in self.reused.places:
+                source, start = old, self.reused.places[place]
+            else:
+                assert made is not None
+                source, start, taken = made, taken, taken + width
+            out[:, first : first + width] = source[:, start : start + width]
+            first += width
+        return out
+
+
+def _keys(features: FittedFeatureSet, parts: Parts) -> dict[str, tuple[int, int]]:
+    """Return, by the digest of each fitted column, its first output and its place."""
+    keys: dict[str, tuple[int, int]] = {}
+    first = 0
+    for place, column in enumerate(features.columns):
+        keys[digest_of({"column": column.to_json(), "parts": parts.path.name})] = first, place
+        first += len(column.output_names)
+    return keys
+
+
+def _earlier(around: Path, keys: Mapping[str, tuple[int, int]]) -> Reused | None:
+    """Return the earlier matrix that has most of our columns, or None where none has any."""
+    best: Reused | None = None
+    for file in sorted(around.glob(f"*/{ORIGIN}")):
+        try:
+            columns = json.loads(file.read_text(encoding="utf-8"))["columns"]
+        except (OSError, ValueError, KeyError, TypeError):  # being replaced, or cleared away
+            continue
+        places = {place: columns[key] for key, (_, place) in keys.items() if key in columns}
+        if places and (best is None or len(places) > len(best.places)):
+            best = Reused(file.parent, places)
+    return best
+
+
+def _arrow(file: PartFile) -> str:
+    return file.name.replace(".parquet", ".arrow")
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow as pa
+
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _open(path: Path) -> pa.Table:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def _tables(folder: Path) -> Iterator[pa.Table]:
+    return (_open(file) for file in sorted(folder.glob("*.arrow")))
+
+
+def _matrix(table: pa.Table, width: int) -> NDArray[np.float32]:
+    matrix: NDArray[np.float32] = table.column("x").combine_chunks().flatten().to_numpy().reshape(-1, width)
+    return matrix
