@@ -41,9 +41,12 @@ class Batch:
 
     @cached_property
     def folds(self) -> NDArray[np.uint64]:
-        """A number for each row, by its inputs and target, that cross-fitting divides by: equal rows, equal folds."""
-        schema = self.schema
-        return mix(row_hashes(self.table, (*schema.names, schema.target)) ^ FOLD_SALT) >> np.uint64(33)
+        """A number for each row, by its inputs alone, that cross-fitting divides by: equal inputs, equal folds.
+
+        The target has no say in it. If it had, rows of equal inputs would lie in one fold for each class, and what the
+        other folds say would tell the class of each.
+        """
+        return mix(row_hashes(self.table, self.schema.names) ^ FOLD_SALT) >> np.uint64(33)
 
     @cached_property
     def target(self) -> NDArray[np.float64]:
