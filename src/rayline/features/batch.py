@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rayline.config import ColumnKind
 from rayline.features import arrow_values
-from rayline.features.arrow_values import READERS, RULES, Values
+from rayline.features.arrow_values import Values
 from rayline.features.hashing import mix, row_hashes
 from rayline.features.schema import Schema
 
@@ -26,6 +26,7 @@ class Batch:
     def __init__(self, table: pa.Table, schema: Schema) -> None:
         self.table = table
         self.schema = schema
+        self._shapes = {each.name: each.shape for each in schema.columns if each.shape is not None}
         self._values: dict[tuple[str, ColumnKind], Values] = {}
 
     def __len__(self) -> int:
@@ -35,7 +36,9 @@ class Batch:
         """Return a raw column as values of a kind. Raises ``RowError`` for the first one that is not of it."""
         found = self._values.get((column, kind))
         if found is None:
-            found = arrow_values.checked(READERS[kind], self.table.column(column), column, RULES[kind])
+            shape = self._shapes.get(column)
+            read, rule = arrow_values.reader(kind, shape), arrow_values.rule(kind, shape)
+            found = arrow_values.checked(read, self.table.column(column), column, rule)
             self._values[column, kind] = found
         return found
 

@@ -1,4 +1,4 @@
-"""A level of several, one output for each; the other encodings are families of their own beside this file."""
+"""A level of several, one output for each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import CategoricalConfig
 from rayline.features import canonical
 from rayline.features.arrow_values import RULES
 from rayline.features.batch import Batch
 from rayline.features.canonical import level_order
 from rayline.features.kinds.seam import MISSING, UNKNOWN, Feature, Filler, Kind, Observed, read
-from rayline.features.sketches import Levels
+from rayline.features.kinds.vocabulary import is_int, kept_levels, slots_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,11 @@ class OneHotColumn:
 
     def batch(self, batch: Batch, out: NDArray[np.float32], *, training: bool) -> None:
         """See ``FittedColumn``."""
-        values = batch.values(self.source, "categorical")
-        slots = {level: slot for slot, level in enumerate(self.levels)}
-        unknown = len(self.levels)
-        lookup = np.array([*(slots.get(text, unknown) for text in values.texts), unknown + 1], dtype=np.int64)
-        out[np.arange(len(out)), lookup[values.codes]] = 1.0
+        out[np.arange(len(out)), slots_of(batch.values(self.source, "categorical"), self.levels)] = 1.0
 
     def filler(self, offset: int) -> Filler:
         """See ``FittedColumn``."""
+        # The commonest encoding reads its level in place: a call for each would cost a third more.
         source, unknown = self.source, offset + len(self.levels)
         slots = {level: offset + slot for slot, level in enumerate(self.levels)}
         by_text, by_int = slots.get, {int(text): slot for text, slot in slots.items() if is_int(text)}.get
@@ -72,25 +68,13 @@ class OneHotColumn:
         }
 
 
-def kept_levels(setting: CategoricalConfig, levels: Levels) -> tuple[str, ...]:
-    """Return the levels that a feature keeps: the most frequent first, the first in natural order among equals."""
-    often = [text for text, count in levels.counts.items() if count >= setting.min_count]
-    return tuple(sorted(often, key=lambda text: (-levels.counts[text], level_order(text)))[: setting.max_levels])
-
-
-def is_int(text: str) -> bool:
-    """Tell whether a canonical level is a whole number."""
-    return text.removeprefix("-").isdecimal()
-
-
 def _finish(feature: Feature, observed: Observed) -> OneHotColumn:
-    assert isinstance(feature.setting, CategoricalConfig)
-    levels = kept_levels(feature.setting, observed.columns[feature.input.name].levels)
-    return OneHotColumn(feature.name, feature.input.name, tuple(sorted(levels, key=level_order)))
+    levels = sorted(kept_levels(feature, observed), key=level_order)
+    return OneHotColumn(feature.name, feature.input.name, tuple(levels))
 
 
 def _restore(raw: Mapping[str, Any]) -> OneHotColumn:
     return OneHotColumn(raw["name"], raw["source"], tuple(raw["levels"]))
 
 
-KIND = Kind("categorical", _finish, _restore)
+ENCODING = Kind("one_hot", _finish, _restore)
