@@ -84,8 +84,6 @@ def _one(array: Any) -> Any:
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
-        array = array.cast(pa.large_list(array.type.value_type))
     return array
 
 
@@ -152,6 +150,8 @@ def _bounds(array: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         size = array.type.list_size
         return (np.arange(len(array)) + array.offset) * size, np.full(len(array), size)
     offsets = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+    if _is_view(array.type):
+        return offsets, array.sizes.to_numpy(zero_copy_only=False).astype(np.int64)
     return offsets[:-1], np.diff(offsets)
 
 
@@ -202,7 +202,14 @@ def _depth(kind: Any) -> int:
 def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    plain = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(plain or _is_view(kind))
+
+
+def _is_view(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def _is_shaped(kind: Any) -> bool:
