@@ -34,7 +34,7 @@ class NumericConfig(ColumnBase, frozen=True, kw_only=True, tag="numeric"):
         impute: what stands for a missing value: the training part's mean or median, zero, or a number.
         flag: add a second output, 1 where the value was missing.
         clip: cut to ``[low, high]``, in the column's own units.
-        log: ``sign(x) * log(1 + |x|)``.
+        log: ``sign(x) * log(1 + |x|)``; makes no difference to ``quantile`` and ``bins``.
         scale: ``standard`` (mean 0, deviation 1), ``minmax`` (0 to 1), ``robust`` (median 0, interquartile range 1),
             ``quantile`` (the share of training values below, 0 to 1) or ``none``.
         bins: instead of a number, one output for each of about so many bins with equally many training values.
