@@ -92,7 +92,7 @@ def _storage(array: Any, shape: Shape | None) -> tuple[Any, NDArray[np.bool_]]:
     import pyarrow as pa
 
     right = np.ones(len(array), dtype=np.bool_)
-    declared = getattr(array.type, "shape", None)
+    declared = _declared(array.type)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if _is_shaped(array.type):
@@ -104,7 +104,7 @@ def _storage(array: Any, shape: Shape | None) -> tuple[Any, NDArray[np.bool_]]:
             right = right & (at == (shape or ())[axis])
         array = array.field("data")
     elif declared is not None and shape is not None:
-        right &= tuple(declared) == shape or len(declared) == 1 or len(shape) == 1
+        right &= declared == shape or len(declared) == 1 or len(shape) == 1
     return array, right
 
 
@@ -176,15 +176,21 @@ def _commonest(array: Any) -> Shape | None:
     """Return the shape of most rows, the smallest among equals; None where the column holds no lists."""
     import pyarrow as pa
 
-    declared = getattr(array.type, "shape", None)
+    declared = _declared(array.type)
     if declared is not None:
-        return tuple(int(length) for length in declared)
+        return declared
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if _is_shaped(array.type):
         shapes = [tuple(each) for each in array.field("shape").drop_null().to_pylist()]
         return min(set(shapes), key=lambda shape: (-shapes.count(shape), shape)) if shapes else None
     return tuple(_lengths(array)) if _is_list(array.type) else None
+
+
+def _declared(kind: Any) -> Shape | None:
+    """Return the shape that a tensor type has for all rows, or None where it has none, or one that is open."""
+    shape = getattr(kind, "shape", None)
+    return None if shape is None or None in shape else tuple(int(length) for length in shape)
 
 
 def _lengths(array: Any) -> Sequence[int]:
