@@ -80,7 +80,10 @@ def test_a_tracking_database_is_beside_the_file(tmp_path: Path, uri: str, anchor
         ("tune.space={train.epochs: {low: 3, high: 2}}", "low (3.0) must be below high (2.0)"),
         ("tune.space={train.epochs: {low: 0, high: 2, log: true}}", "low above 0"),
         ("train.epochs=[1", "override 'train.epochs=[1': its value is not valid YAML"),
-        ("name=2011-13-45", "override 'name=2011-13-45': its value is not valid YAML"),
+        ("name=2011-13-45", "configuration key 'name'"),
+        ("features.columns={day: {kind: datetime, reference: soon}}", "reference needs an ISO 8601 date"),
+        ("features.columns={day: {kind: datetime, reference: ''}}", "reference needs an ISO 8601 date"),
+        ("features.columns={day: {kind: datetime, reference: 2011-13-01}}", "reference needs an ISO 8601 date"),
         ("epochs", "must read section.key=value"),
         ("name.deep=3", "not a section"),
     ],
@@ -148,3 +151,10 @@ def test_every_section_has_a_working_default() -> None:
     loaded: Config = config.parse(MINIMAL)
     assert loaded.rollout.strategy == "canary"
     assert loaded.service.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("written_as", ["2011-01-01", "'2011-01-01'", "2011-01-01T10:00:00+02:00"])
+def test_a_date_needs_no_quotes(tmp_path: Path, written_as: str) -> None:
+    override = f"features.columns={{day: {{kind: datetime, reference: {written_as}}}}}"
+    found = config.load(written(tmp_path, MINIMAL), [override]).features.columns["day"]
+    assert found.reference == written_as.strip("'")

@@ -6,6 +6,7 @@ one column may give several features.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
@@ -33,7 +34,7 @@ class NumericConfig(ColumnBase, frozen=True, kw_only=True, tag="numeric"):
         impute: what stands for a missing value: the training part's mean or median, zero, or a number.
         flag: add a second output, 1 where the value was missing.
         clip: cut to ``[low, high]``, in the column's own units.
-        log: ``sign(x) * log(1 + |x|)``.
+        log: ``sign(x) * log(1 + |x|)``; makes no difference to ``quantile`` and ``bins``.
         scale: ``standard`` (mean 0, deviation 1), ``minmax`` (0 to 1), ``robust`` (median 0, interquartile range 1),
             ``quantile`` (the share of training values below, 0 to 1) or ``none``.
         bins: instead of a number, one output for each of about so many bins with equally many training values.
@@ -57,8 +58,10 @@ class CategoricalConfig(ColumnBase, frozen=True, kw_only=True, tag="categorical"
     Attributes:
         encode: ``one_hot`` (an output per level, one for unknown, one for missing), ``ordinal`` (place in the natural
             order from 0; unknown -1, missing -2), ``index`` (for embeddings: 0 missing, 1 unknown, levels from 2, the
-            most frequent first), ``frequency`` (share of training rows), ``hashing`` (one of ``buckets`` outputs, no
-            levels kept) or ``target`` (mean of the target, cross-fitted over ``folds`` in the training part).
+            most frequent first), ``frequency`` (share of training rows, of those without a value too; unknown 0),
+            ``hashing`` (one of ``buckets`` outputs, no levels kept; missing is zeros) or ``target`` (mean of the
+            target, cross-fitted over ``folds`` in the training part: the share of each class, or deviations from a
+            regression's overall mean; missing is a level of its own, unknown the overall mean).
         max_levels: how many levels are kept, the most frequent first; the others are unknown.
         min_count: a level of fewer training rows is unknown too.
         smoothing: for ``target``, how many rows of the overall mean are added to each level.
@@ -81,6 +84,16 @@ class DatetimeConfig(ColumnBase, frozen=True, kw_only=True, tag="datetime"):
 
     parts: tuple[DatePart, ...] = ("year", "month", "day", "weekday", "hour")
     reference: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is None:
+            return
+        try:
+            datetime.fromisoformat(self.reference)
+        except ValueError:
+            raise ValueError(
+                f"reference needs an ISO 8601 date or time, such as 2012-07-31, not '{self.reference}'"
+            ) from None
 
 
 class TextConfig(ColumnBase, frozen=True, kw_only=True, tag="text"):

@@ -20,6 +20,15 @@ from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves dates as the texts that were written: every date of a configuration is one, quoted or not."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file.
 
@@ -39,7 +48,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not file.is_file():
         raise NotFoundError(f"configuration '{file}' does not exist. `rayline init DATA --target COLUMN` writes one.")
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, days that no calendar has
         raise ConfigError(f"configuration '{file}' is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -79,7 +88,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"override '{override}' must read section.key=value, for instance train.epochs=5.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:
         reason = getattr(error, "problem", None) or error
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Read an Arrow column of any physical type as numbers, levels, booleans or instants, in one vectorised pass.
+"""Read an Arrow column of any physical type as values of one kind, in one vectorised pass.
 
 Nothing here raises for a bad value: each reader says which rows are missing and which are wrong, so that validation can
 count them and the transform can name the first.
@@ -7,8 +7,7 @@ count them and the transform can name the first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from rayline.errors import RowError
 from rayline.features import canonical
+from rayline.features.tensor_values import arrays
+from rayline.features.values import Values as Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,41 +28,10 @@ RULES = {
     "categorical": "is not a text, a finite number or a boolean",
     "boolean": "is not true, false, 0 or 1",
     "datetime": "is not an ISO 8601 date or time, such as 2012-07-31 or 2012-07-31T18:00",
+    "text": "is not a text",
+    "vector": "is not an array of finite numbers, as many as in the other rows",
+    "image": "is not an array of finite numbers, of the same height by width by channels as in the other rows",
 }
-
-
-@dataclass(frozen=True)
-class Values:
-    """One column's values, with the rows that have none and the rows whose value is not of the kind.
-
-    ``data`` is float64 (numbers; booleans as 0 and 1), int64 microseconds (instants) or integer codes into ``texts``
-    (levels; -1 where missing, -2 where wrong). What stands elsewhere in a missing or wrong row means nothing.
-    """
-
-    data: NDArray[Any]
-    missing: NDArray[np.bool_]
-    wrong: NDArray[np.bool_]
-    texts: tuple[str, ...] = ()
-
-    @cached_property
-    def gap_count(self) -> int:
-        """How many rows have no value."""
-        return int(np.count_nonzero(self.missing))
-
-    @property
-    def gaps(self) -> bool:
-        """Whether any row has no value."""
-        return self.gap_count > 0
-
-    @cached_property
-    def present(self) -> NDArray[Any]:
-        """The values of the rows that have one."""
-        return self.data[~self.missing] if self.gaps else self.data
-
-    @property
-    def codes(self) -> NDArray[Any]:
-        """Levels: places in ``texts``, -1 where missing, -2 where wrong."""
-        return self.data
 
 
 def checked(read: Callable[[Any], Values], array: Any, name: str, rule: str) -> Values:
@@ -153,12 +123,45 @@ def instants(array: pa.ChunkedArray | pa.Array) -> Values:
     return Values(array.fill_null(0).to_numpy(zero_copy_only=False), missing, np.zeros(len(array), dtype=np.bool_))
 
 
+def plain_texts(array: pa.ChunkedArray | pa.Array) -> Values:
+    """Read texts as they stand: codes into the distinct ones. An empty text is missing."""
+    import pyarrow as pa
+
+    array = _flat(array)
+    if pa.types.is_null(array.type) or not _is_text(array.type):
+        nothing = _all_wrong(array, np.int64)
+        return Values(np.where(nothing.missing, -1, -2), nothing.missing, nothing.wrong)
+    coded = array.dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    codes = coded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    if "" in texts:
+        empty = texts.index("")
+        codes = np.where(codes == empty, -1, codes - (codes > empty))
+        texts.pop(empty)
+    return Values(codes, codes == -1, np.zeros(len(codes), dtype=np.bool_), tuple(texts))
+
+
 READERS: dict[str, Callable[[Any], Values]] = {
     "numeric": numbers,
     "categorical": levels,
     "boolean": truths,
     "datetime": instants,
+    "text": plain_texts,
+    "vector": arrays,
+    "image": arrays,
 }
+
+
+def reader(kind: str, shape: tuple[int, ...] | None = None) -> Callable[[Any], Values]:
+    """Return the reader of a kind; ``shape`` is what each row of a vector or image column must have."""
+    return partial(arrays, shape=shape) if shape is not None else READERS[kind]
+
+
+def rule(kind: str, shape: tuple[int, ...] | None = None) -> str:
+    """Return what a kind's values must be, as a message about a wrong one says it."""
+    if shape is None:
+        return RULES[kind]
+    return f"is not an array of {' by '.join(map(str, shape))} finite numbers"
 
 
 def canonical_number(value: object) -> float | None:

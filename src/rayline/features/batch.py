@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rayline.config import ColumnKind
 from rayline.features import arrow_values
-from rayline.features.arrow_values import READERS, RULES, Values
+from rayline.features.arrow_values import Values
 from rayline.features.hashing import mix, row_hashes
 from rayline.features.schema import Schema
 
@@ -26,6 +26,7 @@ class Batch:
     def __init__(self, table: pa.Table, schema: Schema) -> None:
         self.table = table
         self.schema = schema
+        self._shapes = {each.name: each.shape for each in schema.columns if each.shape is not None}
         self._values: dict[tuple[str, ColumnKind], Values] = {}
 
     def __len__(self) -> int:
@@ -35,15 +36,20 @@ class Batch:
         """Return a raw column as values of a kind. Raises ``RowError`` for the first one that is not of it."""
         found = self._values.get((column, kind))
         if found is None:
-            found = arrow_values.checked(READERS[kind], self.table.column(column), column, RULES[kind])
+            shape = self._shapes.get(column)
+            read, rule = arrow_values.reader(kind, shape), arrow_values.rule(kind, shape)
+            found = arrow_values.checked(read, self.table.column(column), column, rule)
             self._values[column, kind] = found
         return found
 
     @cached_property
     def folds(self) -> NDArray[np.uint64]:
-        """A number for each row, by its inputs and target, that cross-fitting divides by: equal rows, equal folds."""
-        schema = self.schema
-        return mix(row_hashes(self.table, (*schema.names, schema.target)) ^ FOLD_SALT) >> np.uint64(33)
+        """A number for each row, by its inputs alone, that cross-fitting divides by: equal inputs, equal folds.
+
+        The target has no say in it. If it had, rows of equal inputs would lie in one fold for each class, and what the
+        other folds say would tell the class of each.
+        """
+        return mix(row_hashes(self.table, self.schema.names) ^ FOLD_SALT) >> np.uint64(33)
 
     @cached_property
     def target(self) -> NDArray[np.float64]:

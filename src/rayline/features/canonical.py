@@ -109,6 +109,19 @@ def instant(value: object) -> int | None:
     return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
+def plain_text(value: object) -> str | None:
+    """Return a text as it stands, or None where the value means 'missing' (None, NaN, empty text).
+
+    Raises:
+        ValueError: the value is no text.
+    """
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
 def _text_level(text: str) -> str | None:
     if not text:
         return None

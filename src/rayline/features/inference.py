@@ -10,10 +10,11 @@ import numpy as np
 from rayline.config import READ_KINDS, ColumnConfig, ColumnKind, FeaturesConfig, Task, column_config, kind_of
 from rayline.errors import ConfigError, DataError, suggestion
 from rayline.features import arrow_values
-from rayline.features.arrow_values import READERS, RULES
+from rayline.features.arrow_values import READERS, RULES, reader, rule
 from rayline.features.canonical import level_order
 from rayline.features.leakage import Suggestion, leaks
 from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.tensor_values import common_shape, shape_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +53,8 @@ def infer(table: pa.Table, target: str, task: Literal["auto"] | Task = "auto") -
             columns.append(column_schema(table.column(name), name, infer_kind(table.column(name))))
         else:
             dropped[name] = reason
-    dropped |= {each.column: each.reason for each in leaks(table, tuple(columns), target, task)}
+    scalars = tuple(column for column in columns if column.shape is None)
+    dropped |= {each.column: each.reason for each in leaks(table, scalars, target, task)}
     kept = tuple(column for column in columns if column.name not in dropped)
     if not kept:
         raise DataError(
@@ -157,6 +159,9 @@ def infer_kind(array: Any) -> ColumnKind:
     import pyarrow as pa
 
     kind = array.type
+    shape = shape_of(array)
+    if shape is not None:
+        return "vector" if len(shape) == 1 else "image"
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "datetime"
     if pa.types.is_boolean(kind):
@@ -179,13 +184,17 @@ def _reads_as_dates(array: Any) -> bool:
 
 def column_schema(array: Any, name: str, kind: ColumnKind) -> ColumnSchema:
     """Return what a schema says of one column. Raises ``RowError`` for a value that is not of the kind."""
+    if kind in ("vector", "image"):
+        shape = common_shape(array)
+        missing = arrow_values.checked(reader(kind, shape), array, name, rule(kind, shape)).missing
+        return ColumnSchema(name, kind, nullable=bool(missing.any()), shape=shape)
     values = arrow_values.checked(READERS[kind], array, name, RULES[kind])
     nullable = bool(values.missing.any())
     if kind == "categorical":
         levels = tuple(sorted(values.texts, key=level_order)) if len(values.texts) <= MOST_LISTED else None
         return ColumnSchema(name, kind, nullable=nullable, levels=levels)
     present = values.data[~values.missing]
-    if kind == "boolean" or not len(present):
+    if kind in ("boolean", "text") or not len(present):
         return ColumnSchema(name, kind, nullable=nullable)
     integer = kind == "numeric" and bool((present == np.floor(present)).all())
     bounds = float(present.min()), float(present.max())
@@ -230,8 +239,8 @@ def _unusable(array: Any, name: str) -> str | None:
     import pyarrow as pa
 
     kind = array.type
-    if array.null_count == len(array):
-        return "is empty: it has no value in any row"
+    if array.null_count == len(array) or shape_of(array) is not None:
+        return "is empty: it has no value in any row" if array.null_count == len(array) else None
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return f"holds {kind}, which has no column kind"
     rows, distinct = len(array), _distinct(array)

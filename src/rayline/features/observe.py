@@ -12,6 +12,8 @@ from rayline.features.sketches import Distinct, Levels, Moments, Quantiles, Sket
 from rayline.features.sketches.quantiles import grid_of
 from rayline.features.state import ColumnState
 
+PIECE = 1 << 18  # elements of arrays that are looked at together
+
 
 def observe(column: ColumnSchema, values: Values) -> ColumnState:
     """Return what some rows say of one raw column."""
@@ -39,9 +41,26 @@ def _levels(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
     return {"levels": Levels.of(counts)}
 
 
+def _words(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    """Return the moments of the number of words, parted by white space."""
+    words = np.array([len(text.split()) for text in values.texts], dtype=np.float64)
+    return {"moments": Moments.of(words[values.codes[~values.missing]])}
+
+
+def _norms(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    """Return the moments of the arrays' Euclidean norms."""
+    present, step = values.present, max(PIECE // max(values.data.shape[1], 1), 1)
+    parts = [present[start : start + step].astype(np.float64) for start in range(0, len(present), step)]
+    norms = [np.sqrt(np.square(part).sum(axis=1)) for part in parts]
+    return {"moments": Moments.of(np.concatenate([np.zeros(0), *norms]))}
+
+
 _LOOKS: dict[str, Callable[[ColumnSchema, Values], dict[str, Sketch]]] = {
     "numeric": _numbers,
     "datetime": _numbers,
     "boolean": _truths,
     "categorical": _levels,
+    "text": _words,
+    "vector": _norms,
+    "image": _norms,
 }

@@ -28,7 +28,11 @@ class ColumnState:
 
     @property
     def moments(self) -> Moments:
-        """Of a numeric, boolean (0 and 1) or datetime (microseconds since 1970) column; else of no numbers."""
+        """Of what a column's values come to as one number, by its kind; of no numbers for a categorical one.
+
+        Numbers and booleans (0 and 1) as they are, datetimes in microseconds since 1970, texts by their number of
+        words, vectors and images by their Euclidean norm.
+        """
         return cast(Moments, self.sketches.get("moments", Moments()))
 
     @property

@@ -103,7 +103,8 @@ def test_columns_that_tell_nothing_are_left_out() -> None:
             row_id=CHANCE.permutation(N) * 1_000,
             counter=np.arange(N),
             name=[f"person {index}" for index in range(N)],
-            nested=[[1]] * N,
+            nested=[{"a": 1}] * N,
+            ragged=[[1], [1, 2]] * (N // 2),
             y=CHANCE.normal(size=N),
         )
     )
@@ -113,7 +114,8 @@ def test_columns_that_tell_nothing_are_left_out() -> None:
         "row_id": "is an identifier: another whole number in every row",
         "counter": "is an identifier: another whole number in every row",
         "name": "is an identifier: another value in every row",
-        "nested": "holds list<item: int64>, which has no column kind",
+        "nested": "holds struct<a: int64>, which has no column kind",
+        "ragged": "holds list<item: int64>, which has no column kind",
     }
 
 

@@ -1,101 +1,46 @@
-"""A level of several, one output for each; the other encodings are families of their own beside this file."""
+"""A level of several, by one of the encodings, each a file of its own beside this one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rayline.config import CategoricalConfig
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
+from rayline.errors import SchemaError, suggestion
 from rayline.features.batch import Batch
-from rayline.features.canonical import level_order
-from rayline.features.kinds.seam import MISSING, UNKNOWN, Feature, Filler, Kind, Observed, Writer, mark, read
-from rayline.features.sketches import Levels
+from rayline.features.kinds import hashed, levels, one_hot, target
+from rayline.features.kinds.seam import Extras, Feature, FittedColumn, Kind, Observed
+from rayline.features.kinds.vocabulary import setting_of
+
+ENCODINGS: dict[str, Kind] = {
+    each.name: each
+    for each in (
+        one_hot.ENCODING,
+        levels.ORDINAL,
+        levels.INDEX,
+        levels.FREQUENCY,
+        hashed.ENCODING,
+        target.ENCODING,
+    )
+}
 
 
-@dataclass(frozen=True, slots=True)
-class OneHotColumn:
-    """One output per level, one for levels that the fit has not kept, one for missing values."""
-
-    name: str
-    source: str
-    levels: tuple[str, ...]
-    kind: str = "categorical"
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The one raw column."""
-        return (self.source,)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """``name=level`` for each level, then ``name=<unknown>`` and ``name=<missing>``."""
-        return tuple(f"{self.name}={level}" for level in (*self.levels, UNKNOWN, MISSING))
-
-    def batch(self, batch: Batch, out: NDArray[np.float32], *, training: bool) -> None:
-        """See ``FittedColumn``."""
-        self.writer(batch)(slice(None), out)
-
-    def writer(self, batch: Batch) -> Writer:
-        """Return what writes some rows of a batch."""
-        values = batch.values(self.source, "categorical")
-        slots = {level: slot for slot, level in enumerate(self.levels)}
-        unknown = len(self.levels)
-        lookup = np.array([*(slots.get(text, unknown) for text in values.texts), unknown + 1], dtype=np.int64)
-        places = lookup.take(values.codes, mode="wrap")
-        return lambda rows, out: mark(out, places[rows])
-
-    def filler(self, offset: int) -> Filler:
-        """See ``FittedColumn``."""
-        source, unknown = self.source, offset + len(self.levels)
-        slots = {level: offset + slot for slot, level in enumerate(self.levels)}
-        by_text, by_int = slots.get, {int(text): slot for text, slot in slots.items() if is_int(text)}.get
-
-        def fill(row: Mapping[str, Any], out: list[float]) -> None:
-            value = row[source]
-            slot = by_text(value) if value.__class__ is str else by_int(value) if value.__class__ is int else None
-            if slot is None:
-                text = read(canonical.level_text, value, source, RULES["categorical"])
-                slot = unknown + 1 if text is None else by_text(text, unknown)
-            out[slot] = 1.0
-
-        return fill
-
-    def to_json(self) -> dict[str, Any]:
-        """See ``FittedColumn``."""
-        return {
-            "kind": self.kind,
-            "encode": "one_hot",
-            "name": self.name,
-            "source": self.source,
-            "levels": list(self.levels),
-        }
+def _observe(feature: Feature, batch: Batch) -> Extras:
+    return ENCODINGS[setting_of(feature).encode].observe(feature, batch)
 
 
-def kept_levels(setting: CategoricalConfig, levels: Levels) -> tuple[str, ...]:
-    """Return the levels that a feature keeps: the most frequent first, the first in natural order among equals."""
-    often = [text for text, count in levels.counts.items() if count >= setting.min_count]
-    return tuple(sorted(often, key=lambda text: (-levels.counts[text], level_order(text)))[: setting.max_levels])
+def _finish(feature: Feature, observed: Observed) -> FittedColumn:
+    return ENCODINGS[setting_of(feature).encode].finish(feature, observed)
 
 
-def is_int(text: str) -> bool:
-    """Tell whether a canonical level is a whole number."""
-    return text.removeprefix("-").isdecimal()
+def _restore(raw: Mapping[str, Any]) -> FittedColumn:
+    encode = raw["encode"]
+    if encode not in ENCODINGS:
+        raise SchemaError(f"encoding '{encode}' is unknown. {suggestion(encode, ENCODINGS)}")
+    return ENCODINGS[encode].restore(raw)
 
 
-def _finish(feature: Feature, observed: Observed) -> OneHotColumn:
-    assert isinstance(feature.setting, CategoricalConfig)
-    levels = kept_levels(feature.setting, observed.columns[feature.input.name].levels)
-    return OneHotColumn(feature.name, feature.input.name, tuple(sorted(levels, key=level_order)))
+def _looks_beyond(feature: Feature) -> bool:
+    return setting_of(feature).encode == "target"
 
 
-def _restore(raw: Mapping[str, Any]) -> OneHotColumn:
-    return OneHotColumn(raw["name"], raw["source"], tuple(raw["levels"]))
-
-
-KIND = Kind("categorical", _finish, _restore)
+KIND = Kind("categorical", _finish, _restore, _observe, _looks_beyond)

@@ -189,14 +189,17 @@ def _observe(feature: Feature, batch: Batch) -> Extras:
 
 def _finish(feature: Feature, observed: Observed) -> NumericColumn:
     setting, state = _setting(feature), observed.columns[feature.input.name]
-    settled = {"flag": setting.flag, "clip": setting.clip, "log": setting.log}
+    # Ranks are the same on any rising scale. Two libraries' logarithms differ in the last bit, so that a number on a
+    # border would be on one side of it in a batch and on the other in a row.
+    log = setting.log and not setting.bins and setting.scale != "quantile"
+    settled = {"flag": setting.flag, "clip": setting.clip, "log": log}
     name, source, fill = feature.name, feature.input.name, _fill(setting, state)
     if not state.moments.count:
         return NumericColumn(name, source, fill, scale=IDENTITY, **settled)  # type: ignore[arg-type]
 
     def quantiles(shares: Doubles) -> tuple[float, ...]:
         found = state.quantiles.at(shares.tolist(), state.moments.minimum, state.moments.maximum)
-        return tuple(_before_scale(found, setting.clip, setting.log).tolist())
+        return tuple(_before_scale(found, setting.clip, log).tolist())
 
     if setting.bins:
         edges = sorted(set(quantiles(np.arange(1, setting.bins) / setting.bins)))

@@ -87,7 +87,7 @@ class Quantiles:
         ends = np.cumsum(self.counts)
         ranks = np.asarray(shares, dtype=np.float64) * (ends[-1] - 1)
         place = np.searchsorted(ends, ranks, side="right")
-        inside = (ranks - (ends[place] - self.counts[place]) + 0.5) / self.counts[place]
+        inside = np.minimum((ranks - (ends[place] - self.counts[place]) + 0.5) / self.counts[place], 1.0)
         below, above = self._edges(place + self.low)
         found: NDArray[np.float64] = np.clip(self.center + below + inside * (above - below), minimum, maximum)
         return found
