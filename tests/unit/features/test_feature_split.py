@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from rayline.config import SplitConfig
 from rayline.errors import ConfigError, DataError
 from rayline.features.hashing import row_hashes
-from rayline.features.split import POSITION, SplitPlan, plan_split, read_times
+from rayline.features.split import POSITION, Look, SplitPlan, plan_split
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -34,7 +36,22 @@ GOLDEN = ["0xbfb713e4a5896102", "0xf28f6ac86f8e424e"]  # moving these moves ever
 
 
 def hash_plan(table: pa.Table, **settings: object) -> SplitPlan:
-    return plan_split(SplitConfig(**settings), tuple(table.column_names), lambda name: np.zeros(0))  # type: ignore[arg-type]
+    return plan_split(SplitConfig(**settings), tuple(table.column_names), never)  # type: ignore[arg-type]
+
+
+def looking(table: pa.Table, size: int | None = None) -> Look:
+    """Return the look at a table in blocks of ``size`` rows."""
+
+    def look(columns: tuple[str, ...] | None, see: Callable[[pa.Table], Any]) -> Iterator[Any]:
+        chosen = table if columns is None else table.select(list(columns))
+        for start in range(0, max(table.num_rows, 1), size or max(table.num_rows, 1)):
+            yield see(chosen.slice(start, size))
+
+    return look
+
+
+def never(columns: tuple[str, ...] | None, see: Callable[[pa.Table], Any]) -> Iterator[Any]:
+    raise AssertionError("this split needs no look at the rows")
 
 
 @settings(deadline=None)  # the first example waits for imports
@@ -118,12 +135,9 @@ def test_rows_of_one_key_stay_together() -> None:
     assert set(parts.tolist()) == {0, 1, 2}
 
 
-def time_plan(table: pa.Table, column: str) -> SplitPlan:
-    return plan_split(
-        SplitConfig(by="time", column=column),
-        tuple(table.column_names),
-        lambda name: read_times(table.column(name), name),
-    )
+def time_plan(table: pa.Table, column: str | None = None, size: int | None = None, **settings: object) -> SplitPlan:
+    split = SplitConfig(by="time", column=column, **settings)  # type: ignore[arg-type]
+    return plan_split(split, tuple(table.column_names), looking(table, size))
 
 
 @given(st.lists(st.datetimes(), min_size=20, max_size=60, unique=True), st.integers(1, 7))
@@ -141,8 +155,8 @@ def test_time_puts_the_latest_rows_into_the_test(moments: list[object], size: in
 
 
 def test_without_a_column_time_is_the_order_of_the_file() -> None:
-    plan = plan_split(SplitConfig(by="time"), ("a",), lambda name: np.arange(100.0))
-    parts = plan.parts(pa.table({"a": ["x"] * 100, POSITION: np.arange(100)}))
+    table = pa.table({"a": ["x"] * 100, POSITION: np.arange(100)})
+    parts = time_plan(table).parts(table)
     assert parts.tolist() == [0] * 70 + [1] * 15 + [2] * 15
 
 
