@@ -20,12 +20,13 @@ from rayline.features.sources.formats import (
     read_file,
     uncompressed_bytes,
 )
-from rayline.features.sources.listing import Files, find_files, is_compressed
+from rayline.features.sources.listing import Files, change_of, find_files, is_compressed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT_EXPANDS = 5  # about how many times compressed text grows
+PIECE = 1 << 20
 READERS_AT_ONCE = 16  # of footers and headers, which are small and far away
 
 
@@ -83,17 +84,20 @@ class FileSource:
             return found if columns is None else found.select_columns(list(columns))
 
     def digest(self) -> str:
-        """Hash local files whole, and files elsewhere by path, size and time of change."""
+        """Hash local files whole, and files elsewhere by path, size and mark of change."""
         from pyarrow import fs
 
         digest, files = hashlib.blake2b(digest_size=8), self.files
-        for path, size in zip(files.paths, files.sizes, strict=True):
+        local = isinstance(files.filesystem, fs.LocalFileSystem)
+        marks = [None] * len(files.paths) if local else _each(lambda path: change_of(files, path), files.paths)
+        for path, size, mark in zip(files.paths, files.sizes, marks, strict=True):
             digest.update(f"{Path(path).name} {size} ".encode())
-            if isinstance(files.filesystem, fs.LocalFileSystem):
-                with open(path, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "blake2b").digest())
-            else:
-                digest.update(f"{path} {files.filesystem.get_file_info(path).mtime_ns}".encode())
+            if mark is not None:
+                digest.update(f"{path} {mark}".encode())
+                continue
+            with files.filesystem.open_input_file(path) as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
         return digest.hexdigest()
 
     def larger_than(self, limit: int) -> bool:

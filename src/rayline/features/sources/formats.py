@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,14 +113,24 @@ def _reading(files: Files, path: str, readers: dict[str, Callable[..., Any]], *m
         empty = not files.sizes[files.paths.index(path)] or "Empty" in str(error)
         if empty:
             raise DataError(f"file '{path}' is empty. Give a file with a header and rows.") from error
-        raise DataError(f"file '{path}' is not valid {files.format}: {error}. {_way_out(files)}") from error
+        reason = _one_line(error)
+        raise DataError(f"file '{path}' is not valid {files.format}: {reason}. {_way_out(files, path)}") from error
     except OSError as error:  # Arrow says this of a damaged Parquet page, too
-        raise DataError(f"file '{path}' cannot be read: {error}. Write it anew, or leave it out.") from error
+        raise DataError(f"file '{path}' cannot be read: {_one_line(error)}. Write it anew, or leave it out.") from error
 
 
-def _way_out(files: Files) -> str:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _way_out(files: Files, path: str) -> str:
     if files.format == "csv":
+        with files.filesystem.open_input_stream(path) as stream:
+            if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                return "It is UTF-16: save the file as UTF-8."
         return "Mend that row, or set data.delimiter where the file is not separated by commas."
+    if files.format == "jsonl":
+        return "Each line must be one JSON object."
     return "Write it anew, or set data.format where it is something else."
 
 
@@ -214,7 +225,10 @@ def _refuse_wrong_text(table: pa.Table, files: Files, path: str) -> None:
     """Refuse a CSV file that is read as one column of lines, or whose bytes are no UTF-8."""
     import pyarrow as pa
 
-    name = table.column_names[0]
+    try:
+        name = table.column_names[0]
+    except UnicodeDecodeError as error:
+        raise DataError(f"file '{path}': its header is not UTF-8 text. Save the file as UTF-8.") from error
     other = next((sign for sign in OTHER_DELIMITERS if sign in name), None)
     if table.num_columns == 1 and other is not None:
         raise DataError(

@@ -22,6 +22,9 @@ SUFFIXES = {
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "hdfs": "pyarrow"}
 
+CHANGES = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "created")
+"""What the clients behind fsspec call the tag and the time of change of a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -76,6 +79,17 @@ def opened(source: str) -> tuple[Any, str]:
 def is_compressed(path: str) -> bool:
     """Return whether a file's ending tells that its text is compressed."""
     return Path(path).suffix.lower() in COMPRESSED
+
+
+def change_of(files: Files, path: str) -> str | None:
+    """Return what changes with a file's content: its time of change or its tag, or None where neither is told."""
+    moment = files.filesystem.get_file_info(path).mtime_ns
+    if moment is not None:
+        return str(moment)
+    handler = getattr(files.filesystem, "handler", None)
+    facts = handler.fs.info(path) if handler is not None else {}
+    found = [f"{key}={facts[key]}" for key in CHANGES if facts.get(key)]
+    return " ".join(found) or None
 
 
 def _by_fsspec(source: str) -> tuple[Any, str]:

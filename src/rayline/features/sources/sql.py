@@ -205,7 +205,8 @@ def connection(sql: SqlConfig) -> Connect:
         path = Path(database)
         if not path.is_file():
             beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise NotFoundError(f"database '{database}' does not exist. {suggestion(path.name, beside)}")
+            near = suggestion(path.name, beside)
+            raise NotFoundError(f"database '{sql.connect['database']}' does not exist. {near}")
     return Connect(sql.module, values, tuple(secrets))
 
 
