@@ -101,12 +101,9 @@ class _Look:
 def _read(mapped: Any) -> Iterator[pa.Table]:
     from ray.exceptions import RayError
 
-    from rayline.features.sources.failures import reason_of
+    from rayline.features.sources.failures import sentence_of
 
     try:
         yield from mapped.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     except (RayError, OSError, ValueError) as error:
-        reason = reason_of(error).rstrip(".")
-        raise DataError(
-            f"the data cannot be read: {reason}. `rayline validate` tells which values break it."
-        ) from error
+        raise DataError(sentence_of(error)) from error

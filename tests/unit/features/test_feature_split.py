@@ -223,7 +223,7 @@ def test_no_kept_row_is_within_the_gap_of_a_later_part(
 
 def test_a_gap_that_takes_a_whole_part_is_refused() -> None:
     table = pa.table({"t": np.arange(100)})
-    with pytest.raises(DataError, match=r"data\.split\.gap \(16\.0\) is as long as the whole valid part"):
+    with pytest.raises(DataError, match=r"data\.split\.gap \(16\) is as long as the whole valid part"):
         time_plan(table, "t", gap=16)
 
 

@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.config import DataConfig
 from rayline.errors import DataError
-from rayline.features.sources.formats import (
-    columns_of,
-    csv_options,
-    folders_of,
-    json_options,
-    read_file,
-    uncompressed_bytes,
-)
+from rayline.features.sources.formats import columns_of, folders_of, read_file, uncompressed_bytes
 from rayline.features.sources.listing import Files, change_of, find_files, is_compressed
+from rayline.features.sources.streaming import text_dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,17 +64,11 @@ class FileSource:
         from rayline.features.blocks import quiet
 
         files = self.files
-        types = _widened(schema, folders_of(files.paths[0]))
         self._compare_columns()
-        paths, common = list(files.paths), {"filesystem": files.filesystem, "file_extensions": None}
         with quiet():
-            if files.format == "parquet":
-                found = ray.data.read_parquet(paths, **common)
-            elif files.format == "jsonl":  # PyArrow's reader takes JSON lines
-                found = ray.data.read_json(paths, **common, **json_options(types))
-            else:
-                inside = tuple(name for name in columns or () if name not in folders_of(paths[0]))
-                found = ray.data.read_csv(paths, **common, **csv_options(paths[0], types, files.delimiter, inside))
+            if files.format != "parquet":
+                return text_dataset(files, _widened(schema, folders_of(files.paths[0])), columns)
+            found = ray.data.read_parquet(list(files.paths), filesystem=files.filesystem, file_extensions=None)
             return found if columns is None else found.select_columns(list(columns))
 
     def digest(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,12 @@ def read_file(files: Files, path: str, head: int | None = None) -> pa.Table:
     Raises:
         DataError: the file is empty, cannot be read, is not of its format, or has one column twice.
     """
-    table = _reading(files, path, _READ_HEAD if head else _READ_ALL, head or 0)
+    with named_errors(files, path):
+        table = _READ_HEAD[files.format](files, path, head) if head else _READ_ALL[files.format](files, path)
     if files.format == "csv":
         _refuse_wrong_text(table, files, path)
     refuse_twins(table.column_names, f"file '{path}'")
-    return _with_folders(table, path)
+    return with_folders(table, path)
 
 
 def columns_of(files: Files, path: str) -> pa.Schema:
@@ -43,7 +45,8 @@ def columns_of(files: Files, path: str) -> pa.Schema:
     if files.format == "parquet":
         import pyarrow as pa
 
-        schema = _reading(files, path, {"parquet": _parquet_columns})
+        with named_errors(files, path):
+            schema = _parquet_columns(files, path)
         refuse_twins(schema.names, f"file '{path}'")
         folders = [pa.field(name, pa.string()) for name in folders_of(path) if name not in schema.names]
         return pa.schema([*schema, *folders])
@@ -52,8 +55,11 @@ def columns_of(files: Files, path: str) -> pa.Schema:
 
 def uncompressed_bytes(files: Files, path: str) -> int:
     """Return how much memory a Parquet file's columns take, from its footer. Raises ``DataError``."""
-    size: int = _reading(files, path, {"parquet": _parquet_bytes})
-    return size
+    from pyarrow import parquet
+
+    with named_errors(files, path):
+        found = parquet.read_metadata(path, filesystem=files.filesystem)
+    return sum(found.row_group(place).total_byte_size for place in range(found.num_row_groups))
 
 
 def csv_options(
@@ -77,20 +83,6 @@ def csv_options(
     }
 
 
-def json_options(types: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the parsing rules of JSON lines for Ray: a key that the types do not name is an error, not silence."""
-    import pyarrow as pa
-    from pyarrow import json
-
-    if types is None:
-        return {}
-    return {
-        "parse_options": json.ParseOptions(
-            explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="error"
-        )
-    }
-
-
 def folders_of(path: str) -> dict[str, str]:
     """Return the values that folders such as ``year=2011`` on a path give to all rows of the file."""
     pairs = [part.partition("=") for part in path.split("/")[:-1]]
@@ -104,17 +96,20 @@ def refuse_twins(names: list[str], where: str) -> None:
         raise DataError(f"{where} has the column '{twins[0]}' more than once. Rename one of them.")
 
 
-def _reading(files: Files, path: str, readers: dict[str, Callable[..., Any]], *more: int) -> Any:
+@contextmanager
+def named_errors(files: Files, path: str) -> Iterator[None]:
+    """Say what Arrow and the filesystem raise of a file as a ``DataError`` that names it."""
     import pyarrow as pa
 
     try:
-        return readers[files.format](files, path, *more)
+        yield
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError) as error:
         empty = not files.sizes[files.paths.index(path)] or "Empty" in str(error)
         if empty:
             raise DataError(f"file '{path}' is empty. Give a file with a header and rows.") from error
         reason = _one_line(error)
-        raise DataError(f"file '{path}' is not valid {files.format}: {reason}. {_way_out(files, path)}") from error
+        out = _way_out(files, path, reason)
+        raise DataError(f"file '{path}' is not valid {files.format}: {reason}. {out}") from error
     except OSError as error:  # Arrow says this of a damaged Parquet page, too
         raise DataError(f"file '{path}' cannot be read: {_one_line(error)}. Write it anew, or leave it out.") from error
 
@@ -123,7 +118,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-def _way_out(files: Files, path: str) -> str:
+def _way_out(files: Files, path: str, reason: str) -> str:
+    if "conversion error" in reason:
+        return "The first rows of the source tell a column's type: mend that value."
+    if "unexpected field" in reason:
+        return "It has a key that the first rows of the source do not have: rename it, or give it there, too."
     if files.format == "csv":
         with files.filesystem.open_input_stream(path) as stream:
             if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -197,22 +196,16 @@ def _parquet_columns(files: Files, path: str) -> pa.Schema:
     return parquet.read_schema(path, filesystem=files.filesystem).remove_metadata()
 
 
-def _parquet_bytes(files: Files, path: str) -> int:
-    from pyarrow import parquet
-
-    found = parquet.read_metadata(path, filesystem=files.filesystem)
-    return sum(found.row_group(place).total_byte_size for place in range(found.num_row_groups))
-
-
-_READ_ALL: dict[str, Callable[..., Any]] = {
-    "csv": lambda files, path, _: _csv(files, path),
-    "jsonl": lambda files, path, _: _json(files, path),
-    "parquet": lambda files, path, _: _parquet(files, path),
+_READ_ALL: dict[str, Callable[[Files, str], Any]] = {"csv": _csv, "jsonl": _json, "parquet": _parquet}
+_READ_HEAD: dict[str, Callable[[Files, str, int], Any]] = {
+    "csv": _csv_head,
+    "jsonl": _json_head,
+    "parquet": _parquet_head,
 }
-_READ_HEAD: dict[str, Callable[..., Any]] = {"csv": _csv_head, "jsonl": _json_head, "parquet": _parquet_head}
 
 
-def _with_folders(table: pa.Table, path: str) -> pa.Table:
+def with_folders(table: pa.Table, path: str) -> pa.Table:
+    """Return a table with a column for each folder on its path that says ``column=value``."""
     import pyarrow as pa
 
     for name, value in folders_of(path).items():

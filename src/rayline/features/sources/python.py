@@ -151,17 +151,15 @@ def _digest(names: list[str], hashes: Iterator[bytes]) -> str:
 
 
 def _materialised(dataset: Any) -> Any:
-    from ray.data import MaterializedDataset
+    from ray.data.dataset import MaterializedDataset
     from ray.exceptions import RayError
 
     from rayline.features.blocks import quiet
     from rayline.features.sources.failures import reason_of
 
-    if isinstance(dataset, MaterializedDataset):
-        return dataset
     try:
         with quiet():
-            found = dataset.materialize()
+            found = dataset if isinstance(dataset, MaterializedDataset) else dataset.materialize()
     except (RayError, OSError, ValueError) as error:
         raise DataError(f"the Dataset handed over cannot be computed: {reason_of(error)}.") from error
     if not found.count():
