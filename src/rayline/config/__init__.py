@@ -19,7 +19,7 @@ from rayline.config.columns import (
     column_config,
     kind_of,
 )
-from rayline.config.data import DataConfig, SplitConfig
+from rayline.config.data import DataConfig, SplitConfig, SqlConfig
 from rayline.config.features import FeaturesConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, with_values
@@ -61,6 +61,7 @@ __all__ = [
     "SklearnConfig",
     "Space",
     "SplitConfig",
+    "SqlConfig",
     "Step",
     "Task",
     "TextConfig",

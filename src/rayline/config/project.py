@@ -13,7 +13,7 @@ class Config(Section, frozen=True, kw_only=True):
     """The whole configuration of one project."""
 
     name: Name
-    data: DataConfig
+    data: DataConfig = DataConfig()
     features: FeaturesConfig
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

@@ -16,6 +16,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from rayline.config.data import DataConfig
 from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
@@ -37,8 +38,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         overrides: ``section.key=value`` strings; the value is read as YAML.
 
     Returns:
-        The configuration, with ``data.source``, ``storage`` and a file of ``registry.tracking_uri`` made absolute
-        (other URIs are left alone).
+        The configuration, with ``data.source``, the files of ``data.split``, a SQLite database of ``data.sql``,
+        ``storage`` and a file of ``registry.tracking_uri`` made absolute (other URIs are left alone).
 
     Raises:
         NotFoundError: there is no such file.
@@ -164,14 +165,29 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def _anchored(config: Config, folder: Path) -> Config:
-    source = config.data.source
-    if not _has_scheme(source):
-        source = str(folder / source)
-    storage = config.storage if _has_scheme(config.storage) else str(folder / config.storage)
-    data = msgspec.structs.replace(config.data, source=source)
+    storage = _anchored_path(config.storage, folder)
+    data = _anchored_data(config.data, folder)
     tracking = config.registry.tracking_uri
     registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
     return msgspec.structs.replace(config, data=data, storage=storage, registry=registry)
+
+
+def _anchored_data(data: DataConfig, folder: Path) -> DataConfig:
+    split, sql = data.split, data.sql
+    files = {
+        part: _anchored_path(value, folder)
+        for part, value in (("valid", split.valid), ("test", split.test))
+        if isinstance(value, str)
+    }
+    database = sql.connect.get("database") if sql is not None and sql.module == "sqlite3" else None
+    if sql is not None and isinstance(database, str) and not database.startswith((":memory:", "file:", "${")):
+        sql = msgspec.structs.replace(sql, connect={**sql.connect, "database": str(folder / database)})
+    source = _anchored_path(data.source, folder) if data.source else ""
+    return msgspec.structs.replace(data, source=source, sql=sql, split=msgspec.structs.replace(split, **files))
+
+
+def _anchored_path(location: str, folder: Path) -> str:
+    return location if _has_scheme(location) else str(folder / location)
 
 
 def _anchored_tracking(uri: str, folder: Path) -> str:
@@ -185,4 +201,4 @@ def _anchored_tracking(uri: str, folder: Path) -> str:
 
 
 def _has_scheme(location: str) -> bool:
-    return "://" in location or location.startswith("sklearn:")
+    return "://" in location or location.startswith(("sklearn:", "python:"))

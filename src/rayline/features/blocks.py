@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
     logger = logging.getLogger("ray.data")
     level = logger.level
     context.enable_progress_bars, context.execution_options.preserve_order = False, True
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)  # what fails is raised, in one sentence
     try:
         yield
     finally:
@@ -101,10 +101,9 @@ class _Look:
 def _read(mapped: Any) -> Iterator[pa.Table]:
     from ray.exceptions import RayError
 
+    from rayline.features.sources.failures import sentence_of
+
     try:
         yield from mapped.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     except (RayError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"the data cannot be read: {reason}. `rayline validate` tells which values break it."
-        ) from error
+        raise DataError(sentence_of(error)) from error

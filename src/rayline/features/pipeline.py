@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import Config, DataConfig
+from rayline.config import Config
 from rayline.errors import DataError
-from rayline.features.blocks import ROWS_PER_BLOCK, fold, in_blocks
+from rayline.features.blocks import ROWS_PER_BLOCK, fold
 from rayline.features.feature_set import FeatureSet
 from rayline.features.hashing import mix, row_hashes
 from rayline.features.inference import schema_for
+from rayline.features.opening import open_source
 from rayline.features.prepared import DataFacts, Prepared, replacing, write_values
 from rayline.features.reference import reference_of, smallest
 from rayline.features.schema import Schema
-from rayline.features.sources import read_dataset, read_table, source_digest, too_large
-from rayline.features.split import PARTS, POSITION, SplitPlan, plan_split, read_times
+from rayline.features.sizes import SplitSizes
+from rayline.features.sources import source_digest
+from rayline.features.split import PARTS, SplitPlan, inputs_beside, plan_split, without_marks
 from rayline.features.state import FitState
 from rayline.features.transform import FittedFeatureSet
 from rayline.features.validation import Findings, find, refuse
@@ -59,24 +61,29 @@ def prepare(
         NotFoundError, ConfigError, DataError: the source, the target, a column or the split is not usable.
         ValidationFailed: values break the schema; the message counts them by column and rule.
     """
-    table, dataset = _opened(config.data, rows_per_block)
-    schema = schema or schema_for(config.features, table)
-    plan = _plan(config, table, dataset)
-    feature_set = FeatureSet.from_config(config.features, schema)
+    opened = open_source(config.data, rows_per_block)
+    table, dataset = opened.table, opened.dataset
+    features = inputs_beside(config.data.split, config.features)
+    schema = schema or schema_for(features, table)
+    names, by_number = without_marks(table.column_names), schema.task == "regression"
+    plan = plan_split(config.data.split, names, opened.look, schema.target, by_number=by_number)
+    feature_set = FeatureSet.from_config(features, schema)
     summary = Summary()
     for each in fold(dataset, _Summarise(feature_set, plan)):
         summary = summary.merged(each)
     anomalies = summary.findings.anomalies()
-    refuse(anomalies, config.data.source)
-    refuse_empty_parts(summary.rows, config)
+    refuse(anomalies, config.data.label)
+    refuse_empty_parts(summary.sizes, config)
     fitted = feature_set.finish(summary.state)
     assert summary.sample is not None
     facts = DataFacts(
-        config.data.source,
-        summary.digest(_names(table)),
-        dict(zip(PARTS, summary.rows, strict=True)),
+        config.data.label,
+        summary.digest(names),
+        summary.sizes.by_part(),
         schema.fingerprint,
         tuple(f"'{each.column}' {each.rule} in {each.rows:,} rows ({each.share:.1%})" for each in anomalies),
+        summary.sizes.left_out,
+        summary.sizes.shares(),
     )
     with replacing(out) as folder:
         _write_parts(folder, fold(dataset, _Apply(fitted, plan)))
@@ -88,7 +95,7 @@ def prepare(
 class Summary:
     """What the first execution learns of some rows. Merging is exact and takes any order."""
 
-    rows: tuple[int, int, int] = (0, 0, 0)
+    sizes: SplitSizes = field(default_factory=SplitSizes)
     sums: tuple[int, int] = (0, 0)
     findings: Findings = field(default_factory=Findings)
     state: FitState = field(default_factory=FitState)
@@ -97,10 +104,9 @@ class Summary:
 
     def merged(self, other: Summary) -> Summary:
         """Return the summary of both sets of rows together."""
-        first, second, third = (ours + theirs for ours, theirs in zip(self.rows, other.rows, strict=True))
         sample, hashes = self._samples(other)
         return Summary(
-            (first, second, third),
+            self.sizes.merged(other.sizes),
             ((self.sums[0] + other.sums[0]) % 2**64, (self.sums[1] + other.sums[1]) % 2**64),
             self.findings.merged(other.findings),
             self.state.merged(other.state),
@@ -110,7 +116,7 @@ class Summary:
 
     def digest(self, names: Iterable[str]) -> str:
         """Return 32 hex digits over the rows' content and the columns' names."""
-        text = f"{sum(self.rows)} {self.sums[0]:016x} {self.sums[1]:016x} {sorted(names)!r}"
+        text = f"{self.sizes.total} {self.sums[0]:016x} {self.sums[1]:016x} {sorted(names)!r}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _samples(self, other: Summary) -> tuple[pa.Table | None, NDArray[np.uint64]]:
@@ -130,19 +136,19 @@ class _Summarise:
 
     def __call__(self, table: pa.Table) -> Summary:
         schema = self.feature_set.schema
-        hashes = row_hashes(table, _names(table))
-        parts = self.plan.parts(table)
-        first, second, third = (int(count) for count in np.bincount(parts, minlength=3))
+        hashes = row_hashes(table, without_marks(table.column_names))
+        parts = self.plan.parts(table, hashes)
+        classes = table.column(schema.target) if schema.classes and schema.target in table.column_names else None
         sums = tuple(int(mix(hashes ^ salt).sum(dtype=np.uint64)) for salt in (np.uint64(0), SECOND))
         findings = find(table, schema)
-        summary = Summary((first, second, third), (sums[0], sums[1]), findings)
+        summary = Summary(SplitSizes.of(parts, classes), (sums[0], sums[1]), findings)
         if findings.broken:
             return summary
         chosen = parts == 0
         train = table.filter(chosen)
         sample, sample_hashes = smallest(train.select([*schema.names, schema.target]), hashes[chosen])
         state = self.feature_set.observe(train)
-        return Summary(summary.rows, summary.sums, findings, state, sample, sample_hashes)
+        return Summary(summary.sizes, summary.sums, findings, state, sample, sample_hashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ class _Apply:
         parts = self.plan.parts(table)
         pieces = {part: table.filter(parts == number) for number, part in enumerate(PARTS)}
         done = {part: self._arrays(pieces[part], part == "train") for part in ("train", "valid")}
-        return {**done, "test": pieces["test"].select(_names(table))}
+        return {**done, "test": pieces["test"].select(without_marks(table.column_names))}
 
     def _arrays(self, table: pa.Table, training: bool) -> pa.Table:
         import pyarrow as pa
@@ -164,46 +170,14 @@ class _Apply:
         return pa.table({"x": x, "y": self.features.encode_target(table)})
 
 
-def refuse_empty_parts(rows: tuple[int, int, int], config: Config) -> None:
+def refuse_empty_parts(sizes: SplitSizes, config: Config) -> None:
     """Raise ``DataError`` where a part has no rows."""
-    for part, count in zip(PARTS, rows, strict=True):
+    for part, count in sizes.by_part().items():
         if not count:
             raise DataError(
-                f"the {part} part has no rows: the {sum(rows)} rows of '{config.data.source}' are too few, or too "
+                f"the {part} part has no rows: the {sizes.total} rows of '{config.data.label}' are too few, or too "
                 "alike, for this split. Give more data, or other shares under data.split."
             )
-
-
-def _opened(data: DataConfig, rows_per_block: int) -> tuple[pa.Table, Any]:
-    """Return a table to infer from and the whole source as a Dataset; a source that fits is read once, here."""
-    import pyarrow as pa
-
-    in_file_order = data.split.by == "time" and data.split.column is None
-    if too_large(data) and not in_file_order:
-        head = read_table(data, head=True)
-        return head, read_dataset(data, head.schema)
-    table = read_table(data)
-    whole = table.append_column(POSITION, pa.array(np.arange(table.num_rows))) if in_file_order else table
-    return table, in_blocks(whole, rows_per_block)
-
-
-def _plan(config: Config, table: pa.Table, dataset: Any) -> SplitPlan:
-    def times(column: str) -> NDArray[np.float64]:
-        if column == POSITION:
-            return np.arange(table.num_rows, dtype=np.float64)
-        if not too_large(config.data):
-            return read_times(table.column(column), column)
-        return np.concatenate(list(fold(dataset.select_columns([column]), _Times(column))))
-
-    return plan_split(config.data.split, tuple(table.column_names), times)
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    column: str
-
-    def __call__(self, table: pa.Table) -> NDArray[np.float64]:
-        return read_times(table.column(self.column), self.column)
 
 
 def _write_parts(folder: Path, blocks: Iterable[dict[str, pa.Table]]) -> None:
@@ -219,7 +193,3 @@ def _write_parts(folder: Path, blocks: Iterable[dict[str, pa.Table]]) -> None:
     finally:
         for writer in writers.values():
             writer.close()
-
-
-def _names(table: pa.Table) -> tuple[str, ...]:
-    return tuple(name for name in table.column_names if name != POSITION)

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +36,8 @@ class DataFacts:
         digest: 32 hex digits over the rows' content, whatever their order.
         rows: rows of the parts ``train``, ``valid`` and ``test``.
         warnings: what validation remarked and the features handle, one sentence each.
+        left_out: rows in a gap of the split, which are in no part.
+        shares: by part, the share of its rows that each class has; empty for a regression.
     """
 
     source: str
@@ -43,6 +45,8 @@ class DataFacts:
     rows: dict[str, int]
     schema_fingerprint: str
     warnings: tuple[str, ...] = ()
+    left_out: int = 0
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
