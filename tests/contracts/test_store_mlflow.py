@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from rayline.errors import TrackingError
+from rayline.features.identity import PartFacts
 from rayline.features.prepared import DataFacts
 from rayline.registry.mlflow_store import MlflowStore
 from registry_examples import make_bundle, mixed_table, real_table
@@ -113,18 +114,25 @@ def test_mlflow_shows_the_run_its_trials_its_data_and_its_model(store: MlflowSto
     schema = bundle.features.schema
     parent = store.start_run("shown", "study", {})
     child = store.start_run("shown", "trial", {}, parent)
-    store.log_dataset(child, DataFacts("/d/mixed.csv", "cd" * 16, {"train": 5, "test": 2}, "f"), schema, "training")
+    parts = {"train": PartFacts(5, "c" * 32), "valid": PartFacts(1, "d" * 32), "test": PartFacts(2, "e" * 32)}
+    facts = DataFacts("/d/mixed.csv", "cd" * 16, {part: each.rows for part, each in parts.items()}, "f", (), parts)
+    store.log_datasets(child, facts, schema)
     store.register(bundle, child)
 
     run = mlflow.get_run(child)
-    data = run.inputs.dataset_inputs[0].dataset
+    data = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     nested = mlflow.search_runs(
         experiment_names=["shown"], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'", output_format="list"
     )
 
     assert [each.info.run_id for each in nested] == [child]
-    assert (data.name, data.digest) == ("mixed.csv", "cd" * 16)
-    assert '"num_rows": 7' in data.profile
+    assert {context: (each.name, each.digest, each.profile) for context, each in data.items()} == {
+        "training": ("mixed.csv", "c" * 32, '{"num_rows": 5}'),
+        "validation": ("mixed.csv", "d" * 32, '{"num_rows": 1}'),
+        "evaluation": ("mixed.csv", "e" * 32, '{"num_rows": 2}'),
+    }
+    assert '"name": "size", "type": "numeric"' in data["training"].schema
+    assert "cd" * 16 in data["training"].source
     assert len(run.outputs.model_outputs) == 1
     logged = mlflow.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert (logged.name, str(logged.status), logged.source_run_id) == ("shown", "READY", child)

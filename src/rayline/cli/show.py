@@ -32,6 +32,7 @@ WORKING = {
     "train": "training",
     "tune": "searching",
     "evaluate": "measuring on the test part",
+    "skew": "asking the bundle as a service would",
     "register": "registering",
     "release": "bringing to live traffic",
 }

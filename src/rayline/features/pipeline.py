@@ -7,7 +7,6 @@ the rows were cut into blocks.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,10 @@ from rayline.config import Config, DataConfig
 from rayline.errors import DataError
 from rayline.features.blocks import ROWS_PER_BLOCK, fold, in_blocks
 from rayline.features.feature_set import FeatureSet
-from rayline.features.hashing import mix, row_hashes
+from rayline.features.hashing import row_hashes
+from rayline.features.identity import RowSums
 from rayline.features.inference import schema_for
-from rayline.features.prepared import DataFacts, Prepared, replacing, write_values
+from rayline.features.prepared import DataFacts, Prepared, replacing, write_sample, write_values
 from rayline.features.reference import reference_of, smallest
 from rayline.features.schema import Schema
 from rayline.features.sources import read_dataset, read_table, source_digest, too_large
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["DataFacts", "Prepared", "input_digest", "prepare"]
-
-SECOND = np.uint64(0xD1B54A32D192ED03)  # gives the digest a second, independent sum
 
 
 def input_digest(config: Config) -> str:
@@ -68,18 +66,20 @@ def prepare(
         summary = summary.merged(each)
     anomalies = summary.findings.anomalies()
     refuse(anomalies, config.data.source)
-    refuse_empty_parts(summary.rows, config)
+    refuse_empty_parts(summary.sums.rows, config)
     fitted = feature_set.finish(summary.state)
     assert summary.sample is not None
     facts = DataFacts(
         config.data.source,
-        summary.digest(_names(table)),
-        dict(zip(PARTS, summary.rows, strict=True)),
+        summary.sums.digest(_names(table)),
+        dict(zip(PARTS, summary.sums.rows, strict=True)),
         schema.fingerprint,
         tuple(f"'{each.column}' {each.rule} in {each.rows:,} rows ({each.share:.1%})" for each in anomalies),
+        summary.sums.parts(_names(table)),
     )
     with replacing(out) as folder:
         _write_parts(folder, fold(dataset, _Apply(fitted, plan)))
+        write_sample(folder, summary.sample, fitted.transform(summary.sample))
         write_values(folder, fitted, reference_of(schema, summary.state), facts)
     return Prepared(out, fitted, facts)
 
@@ -88,8 +88,7 @@ def prepare(
 class Summary:
     """What the first execution learns of some rows. Merging is exact and takes any order."""
 
-    rows: tuple[int, int, int] = (0, 0, 0)
-    sums: tuple[int, int] = (0, 0)
+    sums: RowSums = field(default_factory=RowSums)
     findings: Findings = field(default_factory=Findings)
     state: FitState = field(default_factory=FitState)
     sample: pa.Table | None = None
@@ -97,21 +96,14 @@ class Summary:
 
     def merged(self, other: Summary) -> Summary:
         """Return the summary of both sets of rows together."""
-        first, second, third = (ours + theirs for ours, theirs in zip(self.rows, other.rows, strict=True))
         sample, hashes = self._samples(other)
         return Summary(
-            (first, second, third),
-            ((self.sums[0] + other.sums[0]) % 2**64, (self.sums[1] + other.sums[1]) % 2**64),
+            self.sums.merged(other.sums),
             self.findings.merged(other.findings),
             self.state.merged(other.state),
             sample,
             hashes,
         )
-
-    def digest(self, names: Iterable[str]) -> str:
-        """Return 32 hex digits over the rows' content and the columns' names."""
-        text = f"{sum(self.rows)} {self.sums[0]:016x} {self.sums[1]:016x} {sorted(names)!r}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _samples(self, other: Summary) -> tuple[pa.Table | None, NDArray[np.uint64]]:
         import pyarrow as pa
@@ -132,17 +124,14 @@ class _Summarise:
         schema = self.feature_set.schema
         hashes = row_hashes(table, _names(table))
         parts = self.plan.parts(table)
-        first, second, third = (int(count) for count in np.bincount(parts, minlength=3))
-        sums = tuple(int(mix(hashes ^ salt).sum(dtype=np.uint64)) for salt in (np.uint64(0), SECOND))
-        findings = find(table, schema)
-        summary = Summary((first, second, third), (sums[0], sums[1]), findings)
+        sums, findings = RowSums.of(hashes, parts), find(table, schema)
         if findings.broken:
-            return summary
+            return Summary(sums, findings)
         chosen = parts == 0
         train = table.filter(chosen)
         sample, sample_hashes = smallest(train.select([*schema.names, schema.target]), hashes[chosen])
         state = self.feature_set.observe(train)
-        return Summary(summary.rows, summary.sums, findings, state, sample, sample_hashes)
+        return Summary(sums, findings, state, sample, sample_hashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +153,7 @@ class _Apply:
         return pa.table({"x": x, "y": self.features.encode_target(table)})
 
 
-def refuse_empty_parts(rows: tuple[int, int, int], config: Config) -> None:
+def refuse_empty_parts(rows: tuple[int, ...], config: Config) -> None:
     """Raise ``DataError`` where a part has no rows."""
     for part, count in zip(PARTS, rows, strict=True):
         if not count:
