@@ -172,7 +172,7 @@ def bundle_of(
 def log_skew(store: Store, run_id: str, rows: int, largest: float, message: str) -> None:
     """Keep with the Run what the skew test found: how many rows, the largest difference, and what it refused."""
     store.log_metrics(run_id, [("skew_rows", rows, 0), ("skew_largest_difference", largest, 0)])
-    store.set_tags(run_id, {"rayline.skew": message or "none"})
+    store.set_tags(run_id, {"rayline.skew": message or f"none in {rows:,} training rows"})
 
 
 def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bundle, rows: int) -> None:

@@ -114,12 +114,14 @@ def _feature_message(
     served: NDArray[np.float32],
     offline: NDArray[np.float32],
 ) -> str:
-    row, place = (int(each) for each in _first(wrong))
+    import numpy as np
+
+    row, place = _first(wrong)
     owners = [column for column in features.columns for _ in column.output_names]
     column, output = owners[place], features.output_names[place]
     of = f" (feature '{output}')" if output != column.name else ""
     values = ", ".join(f"{name} = {shown(rows[row][name])}" for name in column.inputs)
-    names = sorted({owners[each].name for each in wrong.any(axis=0).nonzero()[0].tolist()})
+    names = sorted({owners[each].name for each in np.flatnonzero(wrong.any(axis=0))})
     return (
         f"serving and offline features differ: row {row}, column '{column.name}'{of}: serving gives "
         f"{served[row, place]:.9g} and offline gave {offline[row, place]:.9g}, where {values}. They may differ by "
@@ -135,7 +137,7 @@ def _answer_message(
     served: NDArray[np.float64],
     expected: NDArray[np.float64],
 ) -> str:
-    row, place = (int(each) for each in _first(wrong))
+    row, place = _first(wrong)
     what = f"probability of '{features.classes[place]}'" if features.classes else f"'{features.schema.target}'"
     return (
         f"serving and offline predictions differ, though the features agree: row {row}, {what}: serving gives "
@@ -146,9 +148,10 @@ def _answer_message(
     )
 
 
-def _first(wrong: NDArray[np.bool_]) -> tuple[Any, Any]:
+def _first(wrong: NDArray[np.bool_]) -> tuple[int, int]:
     """Return row and place of the first difference, row by row."""
-    return divmod(int(wrong.argmax()), wrong.shape[1])
+    row, place = divmod(int(wrong.argmax()), int(wrong.shape[1]))
+    return row, place
 
 
 def _in_a_fresh_process(bundle: Path, body: bytes) -> Rehearsed | str:

@@ -1,6 +1,6 @@
 """One request answered by one bundle, in a process where nothing else is: what a replica does, without the service.
 
-``python -m rayline.serving.rehearsal BUNDLE BODY OUT`` reads a request's body from a file and writes into the folder OUT
+``python -m rayline.serving.rehearsal BUNDLE BODY OUT`` reads a request body from a file and writes into the folder OUT
 either ``answers.npz`` (``features`` float32 (n, width), ``outcomes`` float64 (n, classes or 1)) or ``refusal.json``.
 """
 
