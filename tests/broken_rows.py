@@ -28,9 +28,11 @@ numeric.NumericColumn.filler = filler
 """
 
 UNKNOWN_TAKEN_FOR_MISSING = """
-from rayline.features.kinds import categorical
+from rayline.features.kinds import kind_named
 
-right = categorical.OneHotColumn.filler
+raw = {"kind": "categorical", "encode": "one_hot", "name": "x", "source": "x", "levels": ["a"]}
+one_hot = type(kind_named("categorical").restore(raw))
+right = one_hot.filler
 
 
 def filler(self, offset):
@@ -45,7 +47,7 @@ def filler(self, offset):
     return broken
 
 
-categorical.OneHotColumn.filler = filler
+one_hot.filler = filler
 """
 
 DOES_NOT_START = """
