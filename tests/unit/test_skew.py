@@ -150,7 +150,7 @@ def test_a_training_row_that_the_service_refuses_is_named(tmp_path: Path) -> Non
 
     message = skew_of(bundle.path, table.set_column(0, "size", sizes), offline).message
 
-    assert "row 0, column 'size': [2.0] must be a number, text, true, false or null" in message
+    assert "row 0, column 'size': [2.0] is not a finite number" in message
 
 
 def rehearsed(bundle: Bundle, table: pa.Table) -> tuple[list[dict[str, Any]], np.ndarray, Rehearsed]:
