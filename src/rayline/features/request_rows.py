@@ -16,7 +16,8 @@ def request_rows(table: pa.Table, schema: Schema, columns: tuple[str, ...]) -> l
     """Return raw rows as JSON-ready mappings.
 
     A time becomes its ISO 8601 text, to the microsecond; NaN and null become None; a decimal becomes a number; a level
-    that a source keeps in 32 bits becomes the shortest number that means it, as people write it.
+    that a source keeps in 32 bits becomes the shortest number that means it, as people write it; a vector or an image
+    becomes a list of numbers.
 
     Args:
         table: raw rows.
@@ -29,12 +30,15 @@ def request_rows(table: pa.Table, schema: Schema, columns: tuple[str, ...]) -> l
 
 def _values(array: Any, kind: str) -> list[Any]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_struct(array.type) and {"data", "shape"} <= {field.name for field in array.type}:
+        array = pc.struct_field(array, "data")  # Ray Data's tensors of varying shape: a flat one is as good
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
     narrow = pa.types.is_float32(array.type) or pa.types.is_float16(array.type)
