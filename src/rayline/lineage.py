@@ -211,6 +211,8 @@ def source_now(data: DataConfig, source: str, digest: str | None) -> str:
     """
     from rayline.features.sources import source_digest
 
+    if source.startswith("python:"):
+        return "not known: it was handed over from Python"
     if not digest:
         return "not known: this version was made before the source's digest was kept"
     try:

@@ -13,7 +13,8 @@ from rayline.features.hashing import mix
 from rayline.features.split import PARTS
 
 SECOND = np.uint64(0xD1B54A32D192ED03)  # gives a digest its second, independent sum
-NONE = (0,) * len(PARTS)
+REST = len(PARTS)  # the place of rows that are in no part: in a gap between two, or set aside
+NONE = (0,) * (REST + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,10 @@ class PartFacts:
 
 @dataclass(frozen=True, slots=True)
 class RowSums:
-    """Rows of each part, and two sums of their hashes modulo 2**64. Merging is exact and takes any order."""
+    """Rows of each part and of the rest, and two sums of their hashes modulo 2**64.
+
+    Merging is exact and takes any order.
+    """
 
     rows: tuple[int, ...] = NONE
     first: tuple[int, ...] = NONE
@@ -38,9 +42,10 @@ class RowSums:
 
         Args:
             hashes: uint64 (n,), of ``row_hashes`` over all columns of the source.
-            parts: (n,) places in ``PARTS``; rows of any other number (set aside, say) do not count.
+            parts: (n,) places in ``PARTS``; any other number means no part.
         """
-        chosen = [parts == number for number in range(len(PARTS))]
+        chosen = [parts == number for number in range(REST)]
+        chosen.append(~np.logical_or.reduce(chosen))
         whole, again = mix(hashes), mix(hashes ^ SECOND)
         return cls(
             tuple(int(np.count_nonzero(each)) for each in chosen),
@@ -57,13 +62,16 @@ class RowSums:
         )
 
     def digest(self, names: Iterable[str]) -> str:
-        """Return 32 hex digits over all rows' content and the columns' names; how they are divided changes nothing."""
+        """Return 32 hex digits over all rows' content and the columns' names; how they are divided changes nothing.
+
+        Rows that are in no part count too: this is the content of the source.
+        """
         return _digest(sum(self.rows), sum(self.first) % 2**64, sum(self.second) % 2**64, names)
 
     def parts(self, names: Iterable[str]) -> dict[str, PartFacts]:
         """Return what each part is, by its name: equal rows under equal names give equal digests."""
         named = tuple(names)
-        sums = zip(PARTS, self.rows, self.first, self.second, strict=True)
+        sums = zip(PARTS, self.rows[:REST], self.first[:REST], self.second[:REST], strict=True)
         return {part: PartFacts(rows, _digest(rows, first, second, named)) for part, rows, first, second in sums}
 
 

@@ -66,16 +66,18 @@ def prepare(
         summary = summary.merged(each)
     anomalies = summary.findings.anomalies()
     refuse(anomalies, config.data.source)
-    refuse_empty_parts(summary.sums.rows, config)
+    parts = summary.sums.parts(_names(table))
+    rows = {part: each.rows for part, each in parts.items()}
+    refuse_empty_parts(rows, config)
     fitted = feature_set.finish(summary.state)
     assert summary.sample is not None
     facts = DataFacts(
         config.data.source,
         summary.sums.digest(_names(table)),
-        dict(zip(PARTS, summary.sums.rows, strict=True)),
+        rows,
         schema.fingerprint,
         tuple(f"'{each.column}' {each.rule} in {each.rows:,} rows ({each.share:.1%})" for each in anomalies),
-        summary.sums.parts(_names(table)),
+        parts,
     )
     with replacing(out) as folder:
         _write_parts(folder, fold(dataset, _Apply(fitted, plan)))
@@ -153,12 +155,12 @@ class _Apply:
         return pa.table({"x": x, "y": self.features.encode_target(table)})
 
 
-def refuse_empty_parts(rows: tuple[int, ...], config: Config) -> None:
+def refuse_empty_parts(rows: dict[str, int], config: Config) -> None:
     """Raise ``DataError`` where a part has no rows."""
-    for part, count in zip(PARTS, rows, strict=True):
+    for part, count in rows.items():
         if not count:
             raise DataError(
-                f"the {part} part has no rows: the {sum(rows)} rows of '{config.data.source}' are too few, or too "
+                f"the {part} part has no rows: the {sum(rows.values())} rows of '{config.data.source}' are too few, or too "
                 "alike, for this split. Give more data, or other shares under data.split."
             )
 

@@ -50,10 +50,13 @@ def test_parts_are_named_and_counted() -> None:
     assert all(len(each.digest) == 32 for each in facts.values())
 
 
-def test_rows_that_are_set_aside_count_nowhere() -> None:
+def test_rows_in_no_part_count_in_the_whole_alone() -> None:
     hashes = np.array([5, 6, 7], dtype=np.uint64)
 
-    assert RowSums.of(hashes, np.array([0, -1, 1])) == sums([(5, 0), (7, 1)])
+    found = RowSums.of(hashes, np.array([0, -1, 1]))
+
+    assert found.parts(NAMES) == sums([(5, 0), (7, 1)]).parts(NAMES)
+    assert found.digest(NAMES) == sums([(5, 0), (6, 0), (7, 0)]).digest(NAMES)
 
 
 def test_one_changed_value_changes_the_digest_of_its_part_alone() -> None:
