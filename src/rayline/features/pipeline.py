@@ -160,8 +160,8 @@ def refuse_empty_parts(rows: dict[str, int], config: Config) -> None:
     for part, count in rows.items():
         if not count:
             raise DataError(
-                f"the {part} part has no rows: the {sum(rows.values())} rows of '{config.data.source}' are too few, or too "
-                "alike, for this split. Give more data, or other shares under data.split."
+                f"the {part} part has no rows: the {sum(rows.values())} rows of '{config.data.source}' are too few, or "
+                "too alike, for this split. Give more data, or other shares under data.split."
             )
 
 
