@@ -51,18 +51,18 @@ def run(config: Config, *, until: Stop = "release", fresh: bool = False, listene
     with project.ledger.held(config.name):
         if until == "release":
             release.check_address(project)
-        data = features(project)
+        prepared = features(project)
         if until == "features":
-            return Outcome((data,), None)
-        trained = tune(project, data) if config.tune is not None and until != "train" else train(project, data)
+            return Outcome((prepared,), None)
+        trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
         if until in ("train", "tune"):
-            return Outcome((data, trained), None)
-        scored = evaluate(project, data, trained)
+            return Outcome((prepared, trained), None)
+        scored = evaluate(project, prepared, trained)
         if until == "evaluate":
-            return Outcome((data, trained, scored), None)
-        alike = skew(project, data, trained, scored)
+            return Outcome((prepared, trained, scored), None)
+        alike = skew(project, prepared, trained, scored)
         version = register(project, trained, scored)
-        steps = (data, trained, scored, alike, version)
+        steps = (prepared, trained, scored, alike, version)
         if until == "register":
             return Outcome(steps, None)
         return Outcome(steps, release.release(project, version.result["version"]))
