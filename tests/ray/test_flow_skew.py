@@ -15,7 +15,7 @@ from rayline.errors import SkewFound
 from rayline.events import Event, Finished
 from rayline.project import Project
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = pytest.mark.usefixtures("ray_cluster", "mlflow_loaded")
 
 
 def loaded(folder: Path) -> Config:
