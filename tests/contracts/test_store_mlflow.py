@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -244,3 +245,12 @@ def test_frames_without_gaps_and_with_other_number_types_are_answered(store: Mlf
     expected = model.predict(frame).loc[whole.index]
 
     pd.testing.assert_frame_equal(model.predict(whole), expected)
+
+
+def test_two_stores_are_made_in_one_process_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(lambda number: MlflowStore.open(None, tmp_path / str(number)), range(2)))
+
+    for store in stores:
+        run_id = store.start_run("made", "run", {})
+        assert store.run(run_id).name == "run"

@@ -45,6 +45,7 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 _POINTS_PER_CALL = 1000  # MLflow's limits on one call
 _PARAMS_PER_CALL = 100
+_CONNECTING = threading.Lock()  # of the whole process: the migrations of two databases at once spoil each other
 _REACH = "Check that registry.tracking_uri is reachable and writable."
 
 
@@ -60,7 +61,6 @@ class MlflowStore:
     tracking_uri: str
     artifact_root: str | None = None
     _connected: MlflowClient | None = field(default=None, init=False, repr=False, compare=False)
-    _connecting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, value in DEFAULTS.items():
@@ -326,7 +326,7 @@ class MlflowStore:
         return f"MLflow at {shown_uri(self.tracking_uri)} could not {action}: {lines[0][:300].rstrip('.')}."
 
     def _client(self) -> MlflowClient:
-        with self._connecting:
+        with _CONNECTING:
             if self._connected is None:
                 self._connected = self._connect()
             return self._connected
