@@ -11,6 +11,7 @@
     ├── CheckFailed               a check, a gate or a rollout said no                     (exit 1)
     │   ├── ValidationFailed      data breaks its schema
     │   ├── TrainingFailed        training ended without a usable model
+    │   ├── SkewFound             a bundle serves other numbers than it was trained and measured on
     │   └── RolloutRefused        the rollout's state does not allow what was asked
     └── EnvironmentFailed         what Rayline runs on is missing or broken                (exit 3)
         ├── ClusterError          Ray cannot be reached or started, or a port is taken
@@ -91,6 +92,10 @@ class ValidationFailed(CheckFailed):
 
 class TrainingFailed(CheckFailed):
     """Training ended without a usable model."""
+
+
+class SkewFound(CheckFailed):
+    """A bundle serves other features or predictions than it was trained and measured on."""
 
 
 class RolloutRefused(CheckFailed):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ class StudyLog:
         points = [(key, value, report.epoch) for report in trial.history for key, value in report.metrics.items()]
         points += [(f"best_{key}", value, 0) for key, value in trial.metrics.items()]
         self.store.log_metrics(run_id, points)
-        self.store.log_dataset(run_id, self.prepared.facts, self.prepared.features.schema, "training")
+        _log_data(self.store, run_id, self.prepared)
         if trial.history:
             from rayline.evaluation.plots import loss_curve
 
@@ -114,7 +115,7 @@ def open_run(store: Store, config: Config, prepared: Prepared) -> Iterator[RunLo
     run = RunLog(store, run_id)
     with _ended(store, run_id):
         store.log_params(run_id, _params(config))
-        store.log_dataset(run_id, prepared.facts, prepared.features.schema, "training")
+        _log_data(store, run_id, prepared)
         store.log_text(run_id, _yaml(config), "config.yaml")
         try:
             yield run
@@ -132,19 +133,25 @@ def open_study(store: Store, config: Config, prepared: Prepared) -> Iterator[Stu
     run_id = store.start_run(_experiment(config), f"{config.name}-study", tags, None)
     with _ended(store, run_id):
         store.log_params(run_id, {f"tune.{key}": str(value) for key, value in plain(config.tune).items()})
-        store.log_dataset(run_id, prepared.facts, prepared.features.schema, "training")
+        _log_data(store, run_id, prepared)
         store.log_text(run_id, _yaml(config), "config.yaml")
         yield StudyLog(store, run_id, config, prepared)
 
 
-def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], out: Path) -> Bundle:
-    """Write the Bundle of a finished training; ``trained`` is the result of the train or tune step."""
+def bundle_of(
+    config: Config, prepared: Prepared, data: Mapping[str, Any], trained: Mapping[str, Any], out: Path
+) -> Bundle:
+    """Write the Bundle of a finished training; ``data`` and ``trained`` are results of the steps before it."""
     from rayline.registry.bundle import write_bundle
 
+    facts = prepared.facts
     lineage = {
-        "source": prepared.facts.source,
-        "data_digest": prepared.facts.digest,
-        "rows": prepared.facts.rows,
+        "source": facts.source,
+        "source_digest": data.get("source_digest"),
+        "data_digest": facts.digest,
+        "rows": facts.rows,
+        "parts": {part: asdict(each) for part, each in facts.parts.items()},
+        "schema_fingerprint": facts.schema_fingerprint,
         "run_id": trained["run_id"],
         "study_run_id": trained.get("study_run_id"),
         "params": trained.get("params", {}),
@@ -162,12 +169,31 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
     )
 
 
+def log_skew(store: Store, run_id: str, rows: int, largest: float, message: str) -> None:
+    """Keep with the Run what the skew test found: how many rows, the largest difference, and what it refused."""
+    store.log_metrics(run_id, [("skew_rows", rows, 0), ("skew_largest_difference", largest, 0)])
+    store.set_tags(run_id, {"rayline.skew": message or f"none in {rows:,} training rows"})
+
+
 def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bundle, rows: int) -> None:
     """Keep the test metrics and their plots with the Run that trained the model."""
     from rayline.evaluation.plots import evaluation_plot
 
     store.log_metrics(run_id, [(f"test_{name}", value, 0) for name, value in evaluation.metrics.items()])
     store.log_figure(run_id, evaluation_plot(evaluation, rows), f"plots/{_plot_name(bundle.task)}.png")
+
+
+def _log_data(store: Store, run_id: str, prepared: Prepared) -> None:
+    """Keep which data a Run used, and how many rows broke which rule of the schema."""
+    facts = prepared.facts
+    store.log_datasets(run_id, facts, prepared.features.schema)
+    if facts.counts:
+        store.log_metrics(run_id, [(f"data_{_metric(rule)}", rows, 0) for rule, rows in facts.counts.items()])
+
+
+def _metric(rule: str) -> str:
+    """Return a rule as MLflow lets a metric be called."""
+    return re.sub(r"[^\w./-]+", "_", rule).strip("_")
 
 
 def _plot_name(task: str) -> str:
@@ -193,7 +219,11 @@ def _experiment(config: Config) -> str:
 
 
 def _tags(config: Config, prepared: Prepared) -> dict[str, str]:
-    tags = {"rayline.project": config.name, "rayline.features": prepared.features.fingerprint}
+    tags = {
+        "rayline.project": config.name,
+        "rayline.features": prepared.features.fingerprint,
+        "rayline.data": prepared.facts.digest,
+    }
     return {**tags, **{f"rayline.{key}": str(value) for key, value in _provenance(config).items() if value is not None}}
 
 

@@ -13,7 +13,7 @@ from rayline import experiment, release
 from rayline.config import Config, plain, with_values
 from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
 from rayline.ledger import Record
-from rayline.project import Project, Result
+from rayline.project import SKEW_ROWS, Project, Result
 
 if TYPE_CHECKING:
     from rayline.features.pipeline import Prepared
@@ -51,17 +51,18 @@ def run(config: Config, *, until: Stop = "release", fresh: bool = False, listene
     with project.ledger.held(config.name):
         if until == "release":
             release.check_address(project)
-        data = features(project)
+        prepared = features(project)
         if until == "features":
-            return Outcome((data,), None)
-        trained = tune(project, data) if config.tune is not None and until != "train" else train(project, data)
+            return Outcome((prepared,), None)
+        trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
         if until in ("train", "tune"):
-            return Outcome((data, trained), None)
-        scored = evaluate(project, data, trained)
+            return Outcome((prepared, trained), None)
+        scored = evaluate(project, prepared, trained)
         if until == "evaluate":
-            return Outcome((data, trained, scored), None)
+            return Outcome((prepared, trained, scored), None)
+        alike = skew(project, prepared, trained, scored)
         version = register(project, trained, scored)
-        steps = (data, trained, scored, version)
+        steps = (prepared, trained, scored, alike, version)
         if until == "register":
             return Outcome(steps, None)
         return Outcome(steps, release.release(project, version.result["version"]))
@@ -85,6 +86,7 @@ def features(project: Project) -> Record:
             "columns": len(prepared.features.input_columns),
             "width": prepared.features.width,
             "digest": facts.digest,
+            "source_digest": project.source_digest,
         }
 
     return project.step("features", do=do, summary=_features_line)
@@ -166,12 +168,34 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
 
         project.open_store_early()
         prepared = Prepared.load(Path(data.result["path"]))
-        bundle = experiment.bundle_of(config, prepared, trained.result, project.storage / "bundles" / trained.key)
+        out = project.storage / "bundles" / trained.key
+        bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
         evaluation = measure(bundle.predictor(), prepared.test_table())
         experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, bundle, config.evaluate.rows)
         return {"bundle": str(bundle.path), "metrics": evaluation.metrics, "rows": evaluation.rows}
 
     return project.step("evaluate", do=do, summary=_evaluate_line)
+
+
+def skew(project: Project, data: Record, trained: Record, scored: Record) -> Record:
+    """Send training rows through the Bundle as a service would: they must give the offline features and predictions.
+
+    Raises:
+        SkewFound: they do not; the message names the first row and column. It stands with the MLflow run too.
+    """
+
+    def do() -> Result:
+        from rayline.features.prepared import Prepared
+        from rayline.skew import skew_of
+
+        project.open_store_early()
+        table, features = Prepared.load(Path(data.result["path"])).sample()
+        found = skew_of(Path(scored.result["bundle"]), table[:SKEW_ROWS], features[:SKEW_ROWS])
+        experiment.log_skew(project.store, trained.result["run_id"], found.rows, found.largest, found.message)
+        found.refuse()
+        return {"rows": found.rows, "largest": found.largest}
+
+    return project.step("skew", do=do, summary=_skew_line)
 
 
 def register(project: Project, trained: Record, scored: Record) -> Record:
@@ -232,6 +256,10 @@ def _tune_line(result: Result) -> str:
 
 def _evaluate_line(result: Result) -> str:
     return f"{_scores(result['metrics'])} on {result['rows']:,} test rows"
+
+
+def _skew_line(result: Result) -> str:
+    return f"{result['rows']:,} training rows: serving equals offline (largest difference {result['largest']:.2g})"
 
 
 def _scores(metrics: dict[str, float]) -> str:

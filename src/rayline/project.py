@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rayline.registry.store import Store
 
 Result = dict[str, Any]
+SKEW_ROWS = 1_000  # training rows that go through the bundle's serving path before it is registered
 
 
 @dataclass
@@ -82,20 +83,34 @@ class Project:
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
         )
 
+    @property
+    def source_digest(self) -> str:
+        """What the content of the source is named by, without reading it as a table."""
+        return str(self.because["features"][0])
+
     @cached_property
     def because(self) -> dict[str, tuple[Any, ...]]:
         """What decides the result of each step, in order: a step's key in the ledger is the digest of it."""
+        from rayline.features import prepared
         from rayline.features.pipeline import input_digest
 
         config = self.config
         kept = (config.registry.tracking_uri, config.registry.experiment)
-        data = (input_digest(config), plain(config.data), plain(config.features))
+        data = (input_digest(config), plain(config.data), plain(config.features), prepared.FORMAT)
         fit = (key_of("features", *data), plain(config.model), source_digest(config.model), plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
         fitted = key_of("tune", *search) if search else key_of("train", *fit)
         score = (fitted, plain(config.evaluate))
-        name = (key_of("evaluate", *score), config.name)
-        return {"features": data, "train": fit, "tune": search, "evaluate": score, "register": name}
+        served = (key_of("evaluate", *score), SKEW_ROWS)
+        name = (key_of("skew", *served), config.name)
+        return {
+            "features": data,
+            "train": fit,
+            "tune": search,
+            "evaluate": score,
+            "skew": served,
+            "register": name,
+        }
 
     def key(self, step: str) -> str:
         """Return the step's key in the ledger."""

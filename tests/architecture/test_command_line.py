@@ -27,6 +27,7 @@ FROZEN = {
     "rollout abort": ["NAME", "--reason", "--config"],
     "rollout undo": ["NAME", "--config"],
     "predict": ["NAME", "FILE", "--version", "--out", "--config", "--json"],
+    "lineage": ["VERSION", "--config", "--json"],
     "ui": ["--config", "--port"],
     "stop": ["--storage", "--config"],
     "demo": ["--keep", "--port", "--out"],

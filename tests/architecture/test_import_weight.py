@@ -54,3 +54,13 @@ def test_import_costs_less_than_100_milliseconds_of_processor_time() -> None:
         for _ in range(3)
     ]
     assert statistics.median(times) < 0.1
+
+
+def test_the_process_of_the_skew_test_loads_no_training_side() -> None:
+    code = "import rayline.serving.rehearsal, rayline.registry.bundle, rayline.serving.protocol"
+    assert not loaded_after(code) & {"torch", "mlflow", "ray", "optuna", "sklearn", "pandas", "pyarrow"}
+
+
+def test_lineage_needs_no_ray() -> None:
+    code = "import rayline.lineage, rayline.cli.lineage_picture, rayline.rollout.storage, rayline.registry.mlflow_store"
+    assert not loaded_after(code) & {"torch", "mlflow", "ray", "optuna", "sklearn", "pandas", "pyarrow"}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from rayline.config import CategoricalConfig, FeaturesConfig
 from rayline.errors import BundleError, NotFoundError, RowError
+from rayline.features.feature_set import FeatureSet
+from rayline.features.inference import schema_for
 from rayline.registry.bundle import Bundle, write_bundle
 from rayline.registry.manifest import FORMAT, MANIFEST
 from registry_examples import fitted, make_bundle, mixed_table, model_config, parts, real_table, weights
@@ -84,6 +89,55 @@ def test_a_bad_row_is_named(made: Bundle) -> None:
         made.predictor().predict(rows)
 
     assert refused.value.row == 2
+
+
+@pytest.fixture(scope="module")
+def many_levels(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose one column has 900 levels, of which the features keep 500."""
+    steps = range(3_000)
+    table = pa.table({"town": [f"town {step % 900}" for step in steps], "target": [step * 0.5 for step in steps]})
+    config = FeaturesConfig(target="target", columns={"town": CategoricalConfig(max_levels=500)})
+    features = FeatureSet.from_config(config, schema_for(config, table)).fit(table)
+    folder = tmp_path_factory.mktemp("levels")
+    save_file(weights(features.width, 1), folder / "model.safetensors")
+    return write_bundle(folder / "bundle", **parts(features, table, folder))
+
+
+def test_long_lists_lie_in_an_arrow_file_and_the_rest_is_short(many_levels: Bundle, made: Bundle) -> None:
+    loaded = Bundle.load(many_levels.path)
+
+    assert (many_levels.path / "features.json").stat().st_size < 2_000
+    assert "features.arrow" in loaded.manifest.files
+    assert loaded.features.fingerprint == loaded.manifest.features == many_levels.features.fingerprint
+    assert len(loaded.features.output_names) == 502
+    assert loaded.predictor().predict([{"town": "town 7"}, {"town": None}]).finite.all()
+    assert "features.arrow" not in made.manifest.files
+
+
+def test_a_bundle_without_its_arrow_file_is_refused(many_levels: Bundle, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(many_levels.path, tmp_path / "copy"))
+    (copy / "features.arrow").write_bytes((copy / "features.arrow").read_bytes()[:-8])
+    with pytest.raises(BundleError, match=r"features\.arrow was changed"):
+        Bundle.load(copy)
+
+    values = json.loads((copy / MANIFEST).read_text())
+    del values["files"]["features.arrow"]
+    (copy / MANIFEST).write_text(json.dumps(values))
+    (copy / "features.arrow").unlink()
+    with pytest.raises(BundleError, match=r"features\.json cannot be used: .* which its Arrow file does not hold"):
+        Bundle.load(copy)
+
+
+def test_an_arrow_file_that_is_damaged_is_refused(many_levels: Bundle, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(many_levels.path, tmp_path / "copy"))
+    content = b"ARROW1\0\0" + b"\xff" * 64
+    (copy / "features.arrow").write_bytes(content)
+    values = json.loads((copy / MANIFEST).read_text())
+    values["files"]["features.arrow"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (copy / MANIFEST).write_text(json.dumps(values))
+
+    with pytest.raises(BundleError, match="Arrow file is damaged"):
+        Bundle.load(copy)
 
 
 def tamper(folder: Path) -> str:

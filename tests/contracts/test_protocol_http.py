@@ -81,7 +81,8 @@ def test_a_pin_to_a_version_that_is_not_live_is_404_with_the_live_ones(app: App)
         ({"mean area": ...}, "mean area", "send every input column"),
         ({"mean area": "large"}, "mean area", "number"),
         ({"mean arae": 1.0}, "mean arae", "Did you mean 'mean area'?"),
-        ({"mean area": [1]}, "mean area", "must be a number, text, true, false or null"),
+        ({"mean area": [1]}, "mean area", "is not a finite number"),
+        ({"mean area": {"m2": 1}}, "mean area", "must be a number, text, true, false, null or a list of numbers"),
     ],
 )
 def test_a_bad_row_is_422_with_row_column_value_and_rule(

@@ -11,11 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from rayline.errors import BundleError, NotFoundError, TrackingError, UsageError
+from rayline.features.identity import PartFacts
 from rayline.features.prepared import DataFacts
 from rayline.registry.bundle import Bundle
 from rayline.registry.memory import MemoryStore
 from rayline.registry.mlflow_store import MlflowStore
-from rayline.registry.store import RunStatus, Store
+from rayline.registry.store import RunStatus, Store, UsedData
 from registry_examples import make_bundle, mixed_table
 
 
@@ -83,15 +84,26 @@ def test_metrics_keep_every_step_and_the_last_value(store: Store, run_id: str) -
     assert store.history(run_id, "never") == ()
 
 
-def test_the_data_is_named_by_its_digest(store: Store, run_id: str, tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path, mixed_table())
-    schema = bundle.features.schema
+def test_each_part_of_the_data_is_named_by_its_digest_and_rows(store: Store, run_id: str, tmp_path: Path) -> None:
+    schema = make_bundle(tmp_path, mixed_table()).features.schema
+    rows = {"train": 9, "valid": 2, "test": 3}
+    parts = {part: PartFacts(count, part[1] * 32) for part, count in rows.items()}
 
-    store.log_dataset(
-        run_id, DataFacts("/data/mixed.csv", "ab" * 16, {"train": 9}, schema.fingerprint), schema, "training"
-    )
+    store.log_datasets(run_id, DataFacts("/data/mixed.csv", "ab" * 16, rows, schema.fingerprint, (), parts), schema)
 
-    assert store.run(run_id).datasets == {"training": "ab" * 16}
+    assert store.run(run_id).datasets == {
+        "training": UsedData("r" * 32, 9),
+        "validation": UsedData("a" * 32, 2),
+        "evaluation": UsedData("e" * 32, 3),
+    }
+
+
+def test_data_that_is_not_divided_is_named_as_a_whole(store: Store, run_id: str, tmp_path: Path) -> None:
+    schema = make_bundle(tmp_path, mixed_table()).features.schema
+
+    store.log_datasets(run_id, DataFacts("/data/mixed.csv", "ab" * 16, {"train": 9}, schema.fingerprint), schema)
+
+    assert store.run(run_id).datasets == {"training": UsedData("ab" * 16, 9)}
 
 
 def test_files_texts_and_figures_become_artifacts(store: Store, run_id: str, tmp_path: Path) -> None:

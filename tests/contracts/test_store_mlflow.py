@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pytest
 
 from rayline.errors import TrackingError
+from rayline.features.identity import PartFacts
 from rayline.features.prepared import DataFacts
 from rayline.registry.mlflow_store import MlflowStore
 from registry_examples import make_bundle, mixed_table, real_table
@@ -113,18 +115,25 @@ def test_mlflow_shows_the_run_its_trials_its_data_and_its_model(store: MlflowSto
     schema = bundle.features.schema
     parent = store.start_run("shown", "study", {})
     child = store.start_run("shown", "trial", {}, parent)
-    store.log_dataset(child, DataFacts("/d/mixed.csv", "cd" * 16, {"train": 5, "test": 2}, "f"), schema, "training")
+    parts = {"train": PartFacts(5, "c" * 32), "valid": PartFacts(1, "d" * 32), "test": PartFacts(2, "e" * 32)}
+    facts = DataFacts("/d/mixed.csv", "cd" * 16, {part: each.rows for part, each in parts.items()}, "f", (), parts)
+    store.log_datasets(child, facts, schema)
     store.register(bundle, child)
 
     run = mlflow.get_run(child)
-    data = run.inputs.dataset_inputs[0].dataset
+    data = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     nested = mlflow.search_runs(
         experiment_names=["shown"], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'", output_format="list"
     )
 
     assert [each.info.run_id for each in nested] == [child]
-    assert (data.name, data.digest) == ("mixed.csv", "cd" * 16)
-    assert '"num_rows": 7' in data.profile
+    assert {context: (each.name, each.digest, each.profile) for context, each in data.items()} == {
+        "training": ("mixed.csv", "c" * 32, '{"num_rows": 5}'),
+        "validation": ("mixed.csv", "d" * 32, '{"num_rows": 1}'),
+        "evaluation": ("mixed.csv", "e" * 32, '{"num_rows": 2}'),
+    }
+    assert '"name": "size", "type": "numeric"' in data["training"].schema
+    assert "cd" * 16 in data["training"].source
     assert len(run.outputs.model_outputs) == 1
     logged = mlflow.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert (logged.name, str(logged.status), logged.source_run_id) == ("shown", "READY", child)
@@ -236,3 +245,12 @@ def test_frames_without_gaps_and_with_other_number_types_are_answered(store: Mlf
     expected = model.predict(frame).loc[whole.index]
 
     pd.testing.assert_frame_equal(model.predict(whole), expected)
+
+
+def test_two_stores_are_made_in_one_process_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(lambda number: MlflowStore.open(None, tmp_path / str(number)), range(2)))
+
+    for store in stores:
+        run_id = store.start_run("made", "run", {})
+        assert store.run(run_id).name == "run"

@@ -30,3 +30,11 @@ def ray_cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def mlflow_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Load MLflow in this thread, alone: it warns while it loads, and what silences that holds for all threads."""
+    from rayline.registry.mlflow_store import MlflowStore
+
+    MlflowStore.open(None, tmp_path_factory.mktemp("loaded"))

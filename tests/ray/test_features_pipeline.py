@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
 NAMES = ("features.json", "reference.json", "facts.json", "train.parquet", "valid.parquet", "test.parquet")
+SAMPLE = ("sample.npy", "sample.parquet")
 
 
 def config_of(source: str | Path, target: str, drop: tuple[str, ...] = (), **split: object) -> Config:
@@ -135,7 +136,12 @@ def test_a_finished_step_is_read_back(tmp_path: Path) -> None:
     prepared = prepare(config, tmp_path / "out")
     loaded = Prepared.load(tmp_path / "out")
     assert loaded == prepared
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted((*NAMES, *SAMPLE))
+    assert {part: each.rows for part, each in loaded.facts.parts.items()} == loaded.facts.rows
+    raw, matrix = loaded.sample()
+    assert raw.column_names == ["kind", "size", "day", "y"]
+    assert np.array_equal(matrix, loaded.features.transform(raw))
+    assert {row.tobytes() for row in matrix} <= {row.tobytes() for row in loaded.train()[0]}
     dataset = loaded.dataset("train")
     assert dataset.count() == loaded.facts.rows["train"]
     assert len(input_digest(config)) == 16

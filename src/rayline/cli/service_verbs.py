@@ -52,6 +52,21 @@ def predict(
     return 0
 
 
+def lineage(
+    version: Annotated[str, Parameter(help="NAME, NAME@VERSION or NAME@ALIAS; default: the champion.")],
+    /,
+    *,
+    config: ProjectFile = None,
+    json: Json = False,
+) -> int:
+    """Tell what a version was made of: data, features, run, code, evaluation, traffic. No cluster is needed."""
+    from rayline.lineage import lineage as lineage_of
+
+    chosen = selected(version)
+    show.lineage(lineage_of(named_project(chosen.name, config), chosen.selector), as_json=json)
+    return 0
+
+
 def ui(*, config: ProjectFile = None, port: Annotated[int, Parameter(help="The page's port.")] = 5000) -> int:
     """Open MLflow's pages over the project's storage, on loopback, until interrupted."""
     from rayline.cli.tracking_pages import serve_pages
@@ -86,4 +101,4 @@ def demo(
         return screen.closing(run_demo(out, port=port, keep=keep, listener=screen))
 
 
-VERBS: tuple[Callable[..., int], ...] = (predict, ui, stop, demo)
+VERBS: tuple[Callable[..., int], ...] = (predict, lineage, ui, stop, demo)

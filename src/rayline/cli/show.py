@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rayline.check import Checked
     from rayline.config import Config
     from rayline.flow import Outcome
+    from rayline.lineage import Lineage
     from rayline.offline import Predicted
     from rayline.preview import PlannedStep
     from rayline.release import Released
@@ -32,6 +33,7 @@ WORKING = {
     "train": "training",
     "tune": "searching",
     "evaluate": "measuring on the test part",
+    "skew": "asking the bundle as a service would",
     "register": "registering",
     "release": "bringing to live traffic",
 }
@@ -159,6 +161,16 @@ def predicted(done: Predicted, *, as_json: bool = False) -> None:
         _json(asdict(done))
         return
     console.print(f"{done.rows:,} rows by version {done.version} in {done.seconds:.1f} s: {done.path}", soft_wrap=True)
+
+
+def lineage(found: Lineage, *, as_json: bool = False) -> None:
+    """Print what a version was made of, and where it has been."""
+    from rayline.cli.lineage_picture import picture
+
+    if as_json:
+        _json(asdict(found))
+    else:
+        console.print(picture(found))
 
 
 def rollout(state: RolloutState, *, as_json: bool = False) -> int:

@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,13 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.errors import DataError, NotFoundError
+from rayline.features import packing
+from rayline.features.identity import PartFacts
+from rayline.features.request_rows import request_rows
 from rayline.features.transform import FittedFeatureSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 FEATURES = "features.json"
+ARRAYS = "features.arrow"
+SAMPLE = "sample"
 REFERENCE = "reference.json"
 FACTS = "facts.json"
 
@@ -36,8 +40,8 @@ class DataFacts:
         digest: 32 hex digits over the rows' content, whatever their order.
         rows: rows of the parts ``train``, ``valid`` and ``test``.
         warnings: what validation remarked and the features handle, one sentence each.
-        left_out: rows in a gap of the split, which are in no part.
-        shares: by part, the share of its rows that each class has; empty for a regression.
+        parts: rows and digest of each part, by its name.
+        counts: rows that break a rule of the schema, by rule.
     """
 
     source: str
@@ -45,8 +49,8 @@ class DataFacts:
     rows: dict[str, int]
     schema_fingerprint: str
     warnings: tuple[str, ...] = ()
-    left_out: int = 0
-    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    parts: dict[str, PartFacts] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,11 @@ class Prepared:
         """
         folder = Path(path)
         try:
-            features = FittedFeatureSet.from_json(json.loads((folder / FEATURES).read_text(encoding="utf-8")))
+            features = FittedFeatureSet.from_json(_read_features(folder))
             raw = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             if raw.pop("format") != FORMAT:
                 raise DataError(f"prepared data in '{folder}' is of another Rayline's format. Use `--fresh`.")
-            return cls(folder, features, DataFacts(**{**raw, "warnings": tuple(raw["warnings"])}))
+            return cls(folder, features, _facts(raw))
         except FileNotFoundError as error:
             raise NotFoundError(f"'{folder}' holds no prepared data. `rayline run` makes it.") from error
         except (ValueError, TypeError, KeyError) as error:
@@ -91,8 +95,22 @@ class Prepared:
 
     def example(self, rows: int = 5) -> list[dict[str, Any]]:
         """Return some raw test rows as a request would send them: the input columns, JSON-ready."""
-        table = self.test_table().slice(0, rows).select(list(self.features.input_columns))
-        return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+        return request_rows(self.test_table().slice(0, rows), self.features.schema, self.features.input_columns)
+
+    def sample(self) -> tuple[pa.Table, NDArray[np.float32]]:
+        """Return some raw training rows, chosen by their hashes, and float32 (n, width): the batch path's features.
+
+        Raises:
+            NotFoundError: the features step left none.
+        """
+        from pyarrow import parquet
+
+        try:
+            return parquet.read_table(self.path / f"{SAMPLE}.parquet"), np.load(self.path / f"{SAMPLE}.npy")
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"'{self.path}' holds no sample of training rows. Make it anew with `--fresh`."
+            ) from error
 
     def reference(self) -> dict[str, Any]:
         """Return the reference statistics of the training part, as ``rayline.features.reference`` describes them."""
@@ -135,14 +153,32 @@ def replacing(out: Path) -> Iterator[Path]:
 
 
 def write_values(folder: Path, features: FittedFeatureSet, reference: dict[str, Any], facts: DataFacts) -> None:
-    """Write the JSON files of a features step."""
+    """Write the state and the facts of a features step: JSON, and Arrow for what is long."""
+    left, arrays = packing.packed(features.to_json())
+    if arrays is not None:
+        (folder / ARRAYS).write_bytes(packing.to_bytes(arrays))
     for name, values in (
-        (FEATURES, features.to_json()),
+        (FEATURES, left),
         (REFERENCE, reference),
         (FACTS, {"format": FORMAT, **asdict(facts)}),
     ):
         (folder / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
+def write_sample(folder: Path, table: pa.Table, matrix: NDArray[np.float32]) -> None:
+    """Write some raw training rows and their features, as ``Prepared.sample`` reads them."""
+    from pyarrow import parquet
+
+    parquet.write_table(table, folder / f"{SAMPLE}.parquet")
+    np.save(folder / f"{SAMPLE}.npy", matrix)
+
+
+def _read_features(folder: Path) -> dict[str, Any]:
+    left = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
+    arrays = folder / ARRAYS
+    return packing.unpacked(left, packing.from_bytes(arrays.read_bytes()) if arrays.exists() else None)
+
+
+def _facts(raw: Mapping[str, Any]) -> DataFacts:
+    parts = {name: PartFacts(**each) for name, each in raw["parts"].items()}
+    return DataFacts(**{**raw, "warnings": tuple(raw["warnings"]), "parts": parts})

@@ -14,6 +14,8 @@ import msgspec
 
 from rayline.config import ModelConfig, Task, plain
 from rayline.errors import BundleError, NotFoundError, SchemaError
+from rayline.features import packing
+from rayline.features.schema import digest_of
 from rayline.features.transform import FittedFeatureSet
 from rayline.model import build_module, outputs_for
 from rayline.registry import manifest as laws
@@ -70,7 +72,8 @@ class Bundle:
             name: _decoded(laws.checked(folder, manifest, name), folder / name)
             for name in (laws.FEATURES, laws.REFERENCE, laws.EXAMPLE, laws.LINEAGE)
         }
-        features = _features(state[laws.FEATURES], folder, manifest)
+        content = laws.checked(folder, manifest, laws.ARRAYS) if laws.ARRAYS in manifest.files else None
+        features = _features(state[laws.FEATURES], content, folder, manifest)
         example = state[laws.EXAMPLE]
         return cls(folder, manifest, digest, features, state[laws.REFERENCE], tuple(example), state[laws.LINEAGE])
 
@@ -133,7 +136,7 @@ def write_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        _write_json(folder / laws.FEATURES, features.to_json())
+        _write_features(folder, features)
         _write_json(folder / laws.REFERENCE, reference)
         _write_json(folder / laws.EXAMPLE, example)
         _write_json(folder / laws.LINEAGE, lineage)
@@ -167,14 +170,23 @@ def _write_network(folder: Path, features: FittedFeatureSet, model: ModelConfig,
     export(module, features.width, outputs, folder / laws.PROGRAM)
 
 
-def _features(raw: Any, folder: Path, manifest: Manifest) -> FittedFeatureSet:
+def _write_features(folder: Path, features: FittedFeatureSet) -> None:
+    left, table = packing.packed(features.to_json())
+    _write_json(folder / laws.FEATURES, left)
+    if table is not None:
+        (folder / laws.ARRAYS).write_bytes(packing.to_bytes(table))
+
+
+def _features(raw: Any, arrays: bytes | None, folder: Path, manifest: Manifest) -> FittedFeatureSet:
     try:
+        raw = packing.unpacked(raw, None if arrays is None else packing.from_bytes(arrays))
         features = FittedFeatureSet.from_json(raw)
     except SchemaError as error:
         raise BundleError(f"bundle '{folder}': {laws.FEATURES} cannot be used: {error}") from error
-    if features.fingerprint != manifest.features:
+    found = digest_of(raw)  # of what was written: an older format, once upgraded, has another fingerprint
+    if found != manifest.features:
         raise BundleError(
-            f"bundle '{folder}': {laws.FEATURES} has the fingerprint {features.fingerprint}, and the network was"
+            f"bundle '{folder}': {laws.FEATURES} has the fingerprint {found}, and the network was"
             f" trained on {manifest.features}. Make a new version with `rayline run --fresh`."
         )
     if features.task != manifest.task:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.errors import NotFoundError, TrackingError
 from rayline.registry.fetching import fetched
-from rayline.registry.store import DIGEST_TAG, RunRecord, RunStatus, Version, check_alias, flat, selected
+from rayline.registry.store import (
+    DIGEST_TAG,
+    RunRecord,
+    RunStatus,
+    UsedData,
+    Version,
+    check_alias,
+    flat,
+    selected,
+    used_data,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +41,7 @@ class _Run:
     status: RunStatus = "RUNNING"
     params: dict[str, str] = field(default_factory=dict)
     points: list[tuple[str, float, int]] = field(default_factory=list)
-    datasets: dict[str, str] = field(default_factory=dict)
+    datasets: dict[str, UsedData] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -65,9 +75,9 @@ class MemoryStore:
         """Keep (name, value, step) points."""
         self._run(run_id).points += metrics
 
-    def log_dataset(self, run_id: str, facts: DataFacts, schema: Schema, context: str) -> None:
+    def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
         """Keep which data a run used."""
-        self._run(run_id).datasets[context] = facts.digest[:36]
+        self._run(run_id).datasets |= used_data(facts)
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
         """Keep the files of a folder."""

@@ -23,11 +23,12 @@ from rayline.registry.mlflow_values import (
     CONTEXT_TAG,
     DEFAULTS,
     PARENT_TAG,
-    dataset_context,
+    dataset_inputs,
     files_of,
     pages,
     refuse_relative,
     shown_uri,
+    used_dataset,
     version_of,
 )
 from rayline.registry.store import DIGEST_TAG, RunRecord, RunStatus, Version, check_alias, flat, selected
@@ -44,6 +45,7 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 _POINTS_PER_CALL = 1000  # MLflow's limits on one call
 _PARAMS_PER_CALL = 100
+_CONNECTING = threading.Lock()  # of the whole process: the migrations of two databases at once spoil each other
 _REACH = "Check that registry.tracking_uri is reachable and writable."
 
 
@@ -59,7 +61,6 @@ class MlflowStore:
     tracking_uri: str
     artifact_root: str | None = None
     _connected: MlflowClient | None = field(default=None, init=False, repr=False, compare=False)
-    _connecting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, value in DEFAULTS.items():
@@ -123,21 +124,16 @@ class MlflowStore:
             for start in range(0, len(points), _POINTS_PER_CALL):
                 client.log_batch(run_id, metrics=points[start : start + _POINTS_PER_CALL])
 
-    def log_dataset(self, run_id: str, facts: DataFacts, schema: Schema, context: str) -> None:
+    def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
         """Keep which data a run used."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        columns = [{"name": column.name, "type": column.kind, "required": True} for column in schema.columns]
-        dataset = Dataset(
-            name=facts.source.rpartition("/")[2] or facts.source,
-            digest=facts.digest[:36],
-            source_type="rayline",
-            source=json.dumps({"uri": facts.source}),
-            schema=json.dumps({"mlflow_colspec": columns, "target": schema.target, "fingerprint": schema.fingerprint}),
-            profile=json.dumps({"num_rows": sum(facts.rows.values()), **facts.rows}),
-        )
-        with self._door("log a data set", missing=f"run '{run_id}'") as client:
-            client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(CONTEXT_TAG, context)])])
+        inputs = [
+            DatasetInput(Dataset(**values), [InputTag(CONTEXT_TAG, context)])
+            for context, values in dataset_inputs(facts, schema)
+        ]
+        with self._door("log the data sets", missing=f"run '{run_id}'") as client:
+            client.log_inputs(run_id, inputs)
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
         """Keep the files of a folder."""
@@ -185,7 +181,7 @@ class MlflowStore:
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
             tags=own,
-            datasets={dataset_context(each): each.dataset.digest for each in run.inputs.dataset_inputs},
+            datasets=dict(used_dataset(each) for each in run.inputs.dataset_inputs),
             files=files,
         )
 
@@ -330,7 +326,7 @@ class MlflowStore:
         return f"MLflow at {shown_uri(self.tracking_uri)} could not {action}: {lines[0][:300].rstrip('.')}."
 
     def _client(self) -> MlflowClient:
-        with self._connecting:
+        with _CONNECTING:
             if self._connected is None:
                 self._connected = self._connect()
             return self._connected

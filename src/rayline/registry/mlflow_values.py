@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rayline.errors import ConfigError
-from rayline.registry.store import Version
+from rayline.registry.store import UsedData, Version, used_data
+
+if TYPE_CHECKING:
+    from rayline.features.prepared import DataFacts
+    from rayline.features.schema import Schema
 
 PARENT_TAG = "mlflow.parentRunId"
 CONTEXT_TAG = "mlflow.data.context"
@@ -77,6 +82,25 @@ def files_of(client: Any, run_id: str, folder: str | None) -> Iterator[str]:
             yield entry.path
 
 
-def dataset_context(used: Any) -> str:
-    """Return what a run used a data set for."""
-    return next((str(tag.value) for tag in used.tags if tag.key == CONTEXT_TAG), "")
+def dataset_inputs(facts: DataFacts, schema: Schema) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the contexts in which data is used, each with the values of MLflow's data set for it."""
+    columns = [{"name": column.name, "type": column.kind, "required": True} for column in schema.columns]
+    described = {"mlflow_colspec": columns, "target": schema.target, "fingerprint": schema.fingerprint}
+    for context, used in used_data(facts).items():
+        yield (
+            context,
+            {
+                "name": facts.source.rpartition("/")[2] or facts.source,
+                "digest": used.digest,
+                "source_type": "rayline",
+                "source": json.dumps({"uri": facts.source, "digest": facts.digest}),
+                "schema": json.dumps(described),
+                "profile": json.dumps({"num_rows": used.rows}),
+            },
+        )
+
+
+def used_dataset(used: Any) -> tuple[str, UsedData]:
+    """Return what a run used a data set for, and which it was."""
+    context = next((str(tag.value) for tag in used.tags if tag.key == CONTEXT_TAG), "")
+    return context, UsedData(used.dataset.digest, int(json.loads(used.dataset.profile or "{}").get("num_rows", 0)))

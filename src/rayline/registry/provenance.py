@@ -7,14 +7,14 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("rayline", "ray", "torch", "mlflow", "optuna", "numpy", "pyarrow", "scikit-learn")
+PACKAGES = ("rayline", "ray", "torch", "mlflow", "optuna", "numpy", "pyarrow", "scikit-learn")
 _GIT_SECONDS = 10.0
 
 
 def environment() -> dict[str, str]:
     """Return the versions of Python, the platform and the packages that decide a result; imports none of them."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

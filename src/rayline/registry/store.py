@@ -22,6 +22,8 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Alias = Literal["champion", "challenger"]
 ALIASES: tuple[Alias, ...] = ("champion", "challenger")
 DIGEST_TAG = "rayline.digest"
+CONTEXTS: Mapping[str, str] = {"training": "train", "validation": "valid", "evaluation": "test"}
+"""The part of the data that a run uses in each of MLflow's contexts."""
 PARAM_LENGTH = 6000  # MLflow refuses longer values
 
 
@@ -51,13 +53,21 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedData:
+    """The data that a run used in one context: 32 hex digits over the rows' content, and how many rows."""
+
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What a run holds.
 
     Attributes:
         parent: the run it is nested below, or None.
         metrics: the last value of each.
-        datasets: digest by context.
+        datasets: what it used, by context.
         files: paths of the artifacts, below the run's root, sorted.
     """
 
@@ -69,7 +79,7 @@ class RunRecord:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
-    datasets: Mapping[str, str]
+    datasets: Mapping[str, UsedData]
     files: tuple[str, ...]
 
 
@@ -92,8 +102,11 @@ class Store(Protocol):
         """Keep (name, value, step) points, all in one call."""
         ...
 
-    def log_dataset(self, run_id: str, facts: DataFacts, schema: Schema, context: str) -> None:
-        """Keep which data a run used, and for what (``context``: training, evaluation)."""
+    def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
+        """Keep which data a run used: the digest, rows and schema of each part, in its context of ``CONTEXTS``.
+
+        Facts without parts are kept as a whole, for ``training``.
+        """
         ...
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
@@ -168,6 +181,14 @@ class Store(Protocol):
         Raises ``BundleError`` where what the store holds is not what was registered.
         """
         ...
+
+
+def used_data(facts: DataFacts) -> dict[str, UsedData]:
+    """Return the digest and rows of each part, by context; of the whole, for training, where there are no parts."""
+    if not facts.parts:
+        return {"training": UsedData(facts.digest, sum(facts.rows.values()))}
+    found = ((context, facts.parts[part]) for context, part in CONTEXTS.items() if part in facts.parts)
+    return {context: UsedData(part.digest, part.rows) for context, part in found}
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

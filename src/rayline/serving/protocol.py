@@ -16,7 +16,9 @@ from rayline.errors import RowError, shown, suggestion
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 Scalar = str | int | float | bool | None
-Row = dict[str, Scalar]
+Value = Scalar | list[Any]
+"""A list, or lists in a list, is a vector or an image: its column says which shape it must have."""
+Row = dict[str, Value]
 
 
 class _Predict(Struct, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ def decode_rows(body: bytes, max_rows: int) -> list[Row]:
     """
     try:
         rows = _predict.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _why_refused(body, error) from error
     count = len(rows.rows)
     if not 0 < count <= max_rows:
@@ -120,8 +122,8 @@ def _why_refused(body: bytes, error: Exception) -> RowError:
         if not isinstance(row, dict):
             return RowError(index, None, row, "must be an object of column and value")
         for column, value in row.items():
-            if not isinstance(value, str | int | float | bool | None):
-                return RowError(index, column, value, "must be a number, text, true, false or null")
+            if not isinstance(value, str | int | float | bool | list | None):
+                return RowError(index, column, value, "must be a number, text, true, false, null or a list of numbers")
     return RowError(0, None, _text(body), str(error))
 
 

@@ -74,7 +74,7 @@ def test_release_is_cached_only_where_the_registered_version_has_all_traffic(
     with live(stable, weights) as port:
         wanted = loaded(tmp_path, port)
         project = Project(wanted)
-        for step in ("features", "train", "evaluate", "register"):
+        for step in ("features", "train", "evaluate", "skew", "register"):
             project.ledger.write(Record(step, project.key(step), 1.0, {"version": 3} if step == "register" else {}))
         step = planned(wanted, "release")
     assert step.cached is cached

@@ -47,7 +47,8 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         (b'{"rows": {}}', 0, None, '"rows" must be a list'),
         (b'{"rows": [{}], "extra": 1}', 0, None, "is no key of a predict request"),
         (b'{"rows": [{"x": 1}, 7]}', 1, None, "must be an object of column and value"),
-        (b'{"rows": [{"x": 1}, {"y": [1]}]}', 1, "y", "must be a number, text, true, false or null"),
+        (b'{"rows": [{"x": 1}, {"y": {}}]}', 1, "y", "must be a number, text, true, false, null or a list of numbers"),
+        (b'{"rows": [{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]}", 0, None, "is nested too deep"),
         (b'{"rows": []}', 0, None, "send 1 to 3 in one request"),
         (b'{"rows": [{}, {}, {}, {}]}', 3, None, "send 1 to 3 in one request"),
     ],
@@ -57,6 +58,12 @@ def test_a_bad_body_is_told_where_and_why(body: bytes, row: int, column: str | N
         protocol.decode_rows(body, 3)
     assert (caught.value.row, caught.value.column) == (row, column)
     assert rule in caught.value.rule
+
+
+def test_a_vector_and_an_image_may_stand_in_a_row() -> None:
+    body = b'{"rows": [{"v": [1, 2.5, null], "image": [[1, 2], [3, 4]]}]}'
+
+    assert protocol.decode_rows(body, 1) == [{"v": [1, 2.5, None], "image": [[1, 2], [3, 4]]}]
 
 
 def test_an_unknown_column_is_told_with_the_nearest() -> None:

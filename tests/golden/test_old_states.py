@@ -1,0 +1,73 @@
+"""States and bundles that an older Rayline wrote: they load, and give the very numbers that they gave then.
+
+``features_format_1.json`` and ``bundle_of_format_1`` were made by revision 3ee93d6: a state of each of its four kinds,
+40 request rows, the numbers that it made of them (float32, as bytes) and the predictions of an untrained network.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rayline.errors import SchemaError
+from rayline.features.transform import FittedFeatureSet
+from rayline.registry.bundle import Bundle
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def then() -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((HERE / "features_format_1.json").read_text(encoding="utf-8"))
+    return values
+
+
+@pytest.fixture(scope="module")
+def matrix(then: dict[str, Any]) -> np.ndarray:
+    return np.stack([np.frombuffer(bytes.fromhex(row), dtype=np.float32) for row in then["matrix"]])
+
+
+def test_the_stored_state_is_of_format_1_and_has_its_four_kinds(then: dict[str, Any]) -> None:
+    assert then["state"]["format"] == 1
+    assert {column["kind"] for column in then["state"]["columns"]} == {"numeric", "categorical", "boolean", "datetime"}
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical", "boolean", "datetime"])
+def test_a_state_of_format_1_gives_the_same_numbers(kind: str, then: dict[str, Any], matrix: np.ndarray) -> None:
+    features = FittedFeatureSet.from_json(then["state"])
+    rows = then["rows"]
+    table = pa.table({name: [row[name] for row in rows] for name in rows[0]})
+    own = [column.output_names for column in features.columns if column.kind == kind]
+    places = [features.output_names.index(name) for names in own for name in names]
+
+    assert list(features.output_names) == then["outputs"]
+    assert places
+    assert features.rows(rows)[:, places].tobytes() == matrix[:, places].tobytes()
+    assert features.transform(table)[:, places].tobytes() == matrix[:, places].tobytes()
+
+
+def test_a_state_of_format_1_becomes_one_of_today(then: dict[str, Any], matrix: np.ndarray) -> None:
+    written = FittedFeatureSet.from_json(then["state"]).to_json()
+
+    again = FittedFeatureSet.from_json(json.loads(json.dumps(written)))
+
+    assert written["format"] > 1
+    assert again.rows(then["rows"]).tobytes() == matrix.tobytes()
+
+
+def test_a_bundle_of_format_1_answers_as_it_did(then: dict[str, Any], tmp_path: Path) -> None:
+    bundle = Bundle.load(shutil.copytree(HERE / "bundle_of_format_1", tmp_path / "old"))
+
+    assert bundle.manifest.features == then["fingerprint"]
+    np.testing.assert_allclose(bundle.predictor().predict(then["rows"]).values, then["predictions"], rtol=1e-9)
+
+
+def test_a_state_of_a_newer_format_says_what_to_do(then: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError, match=r"format 99 is unknown: .* Use the Rayline that wrote it, or make it anew"):
+        FittedFeatureSet.from_json({**then["state"], "format": 99})
