@@ -31,13 +31,16 @@ class Batch:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def values(self, column: str, kind: ColumnKind) -> Values:
-        """Return a raw column as values of a kind. Raises ``RowError`` for the first one that is not of it."""
+    def raw(self, column: str, kind: ColumnKind) -> Values:
+        """Return a raw column as values of a kind, the wrong ones among them."""
         found = self._values.get((column, kind))
         if found is None:
-            found = arrow_values.checked(READERS[kind], self.table.column(column), column, RULES[kind])
-            self._values[column, kind] = found
+            found = self._values[column, kind] = READERS[kind](self.table.column(column))
         return found
+
+    def values(self, column: str, kind: ColumnKind) -> Values:
+        """Return a raw column as values of a kind. Raises ``RowError`` for the first one that is not of it."""
+        return arrow_values.checked(lambda _: self.raw(column, kind), self.table.column(column), column, RULES[kind])
 
     @cached_property
     def folds(self) -> NDArray[np.uint64]:
