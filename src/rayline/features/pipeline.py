@@ -20,16 +20,20 @@ from rayline.config import Config, DataConfig
 from rayline.errors import DataError
 from rayline.features.blocks import ROWS_PER_BLOCK, fold, in_blocks
 from rayline.features.feature_set import FeatureSet
+from rayline.features.findings import Findings, counts
 from rayline.features.hashing import mix, row_hashes
-from rayline.features.inference import schema_for
+from rayline.features.inference import inputs_of, schema_for
 from rayline.features.prepared import DataFacts, Prepared, replacing, write_values
+from rayline.features.quarantine import FOLDER as QUARANTINE
+from rayline.features.quarantine import QuarantineWriter
 from rayline.features.reference import reference_of, smallest
 from rayline.features.schema import Schema
+from rayline.features.schema_file import configured_schema
 from rayline.features.sources import read_dataset, read_table, source_digest, too_large
 from rayline.features.split import PARTS, POSITION, SplitPlan, plan_split, read_times
 from rayline.features.state import FitState
 from rayline.features.transform import FittedFeatureSet
-from rayline.features.validation import Findings, find, refuse
+from rayline.features.validation import Judge, complete
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,14 +64,14 @@ def prepare(
         ValidationFailed: values break the schema; the message counts them by column and rule.
     """
     table, dataset = _opened(config.data, rows_per_block)
-    schema = schema or schema_for(config.features, table)
+    judge = Judge(schema or configured_schema(config) or schema_for(config.features, table), config.validate)
+    schema = inputs_of(judge.schema, config.features)
     plan = _plan(config, table, dataset)
     feature_set = FeatureSet.from_config(config.features, schema)
     summary = Summary()
-    for each in fold(dataset, _Summarise(feature_set, plan)):
+    for each in fold(dataset, _Summarise(feature_set, plan, judge)):
         summary = summary.merged(each)
-    anomalies = summary.findings.anomalies()
-    refuse(anomalies, config.data.source)
+    anomalies = judge.refuse(summary.findings, config.data.source)
     refuse_empty_parts(summary.rows, config)
     fitted = feature_set.finish(summary.state)
     assert summary.sample is not None
@@ -76,10 +80,12 @@ def prepare(
         summary.digest(_names(table)),
         dict(zip(PARTS, summary.rows, strict=True)),
         schema.fingerprint,
-        tuple(f"'{each.column}' {each.rule} in {each.rows:,} rows ({each.share:.1%})" for each in anomalies),
+        tuple(str(each) for each in anomalies),
+        counts(anomalies),
+        summary.findings.quarantined,
     )
     with replacing(out) as folder:
-        _write_parts(folder, fold(dataset, _Apply(fitted, plan)))
+        _write_parts(folder, fold(dataset, _Apply(fitted, plan, judge if facts.quarantined else None)))
         write_values(folder, fitted, reference_of(schema, summary.state), facts)
     return Prepared(out, fitted, facts)
 
@@ -127,30 +133,41 @@ class Summary:
 class _Summarise:
     feature_set: FeatureSet
     plan: SplitPlan
+    judge: Judge
 
     def __call__(self, table: pa.Table) -> Summary:
         schema = self.feature_set.schema
+        judged = self.judge(table)
+        if judged.broken:
+            return Summary(findings=judged.findings)
+        table = complete(judged.rows_of(table), schema)
         hashes = row_hashes(table, _names(table))
         parts = self.plan.parts(table)
         first, second, third = (int(count) for count in np.bincount(parts, minlength=3))
         sums = tuple(int(mix(hashes ^ salt).sum(dtype=np.uint64)) for salt in (np.uint64(0), SECOND))
-        findings = find(table, schema)
-        summary = Summary((first, second, third), (sums[0], sums[1]), findings)
-        if findings.broken:
-            return summary
         chosen = parts == 0
         train = table.filter(chosen)
         sample, sample_hashes = smallest(train.select([*schema.names, schema.target]), hashes[chosen])
         state = self.feature_set.observe(train)
-        return Summary(summary.rows, summary.sums, findings, state, sample, sample_hashes)
+        return Summary((first, second, third), (sums[0], sums[1]), judged.findings, state, sample, sample_hashes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Apply:
     features: FittedFeatureSet
     plan: SplitPlan
+    judge: Judge | None
 
-    def __call__(self, table: pa.Table) -> dict[str, pa.Table]:
+    def __call__(self, table: pa.Table) -> tuple[dict[str, pa.Table], pa.Table | None, int]:
+        """Return the parts, what is set aside, and how many rows that was of."""
+        rows, aside = table.num_rows, None
+        if self.judge is not None:
+            judged = self.judge(table)
+            table, aside = judged.rows_of(table), judged.aside
+        table = complete(table, self.features.schema)
+        return self._parts(table), aside, rows
+
+    def _parts(self, table: pa.Table) -> dict[str, pa.Table]:
         parts = self.plan.parts(table)
         pieces = {part: table.filter(parts == number) for number, part in enumerate(PARTS)}
         done = {part: self._arrays(pieces[part], part == "train") for part in ("train", "valid")}
@@ -206,16 +223,18 @@ class _Times:
         return read_times(table.column(self.column), self.column)
 
 
-def _write_parts(folder: Path, blocks: Iterable[dict[str, pa.Table]]) -> None:
+def _write_parts(folder: Path, blocks: Iterable[tuple[dict[str, pa.Table], pa.Table | None, int]]) -> None:
     from pyarrow import parquet
 
     writers: dict[str, Any] = {}
     try:
-        for block in blocks:
-            for part, piece in block.items():
-                if part not in writers:
-                    writers[part] = parquet.ParquetWriter(folder / f"{part}.parquet", piece.schema)
-                writers[part].write_table(piece.cast(writers[part].schema))
+        with QuarantineWriter(folder / QUARANTINE) as quarantine:
+            for block, aside, rows in blocks:
+                quarantine.write(aside, rows)
+                for part, piece in block.items():
+                    if part not in writers:
+                        writers[part] = parquet.ParquetWriter(folder / f"{part}.parquet", piece.schema)
+                    writers[part].write_table(piece.cast(writers[part].schema))
     finally:
         for writer in writers.values():
             writer.close()

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +36,8 @@ class DataFacts:
         digest: 32 hex digits over the rows' content, whatever their order.
         rows: rows of the parts ``train``, ``valid`` and ``test``.
         warnings: what validation remarked and the features handle, one sentence each.
+        anomalies: how many rows broke each rule of the schema, by the rule's name.
+        quarantined: how many rows were set aside, in the folder ``quarantine``.
     """
 
     source: str
@@ -43,6 +45,8 @@ class DataFacts:
     rows: dict[str, int]
     schema_fingerprint: str
     warnings: tuple[str, ...] = ()
+    anomalies: dict[str, int] = field(default_factory=dict)
+    quarantined: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from rayline.features.arrow_values import READERS, Values
 from rayline.features.batch import Batch
 from rayline.features.canonical import level_order
 from rayline.features.findings import WHOLE_ROWS, Findings
+from rayline.features.hashing import row_hashes
 from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.twins import Twins
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,24 +105,26 @@ def proposed(schema: Schema, seen: TableSeen, findings: Findings, environment: E
     return _with_limits_for(changed, findings)
 
 
-def with_limits(schema: Schema, findings: Findings, gaps: Mapping[str, float]) -> Schema:
-    """Return a schema with the limits that a person may then edit: what was seen, doubled, and a little room.
+def with_limits(schema: Schema, table: pa.Table) -> Schema:
+    """Return a schema with the limits that a person may then edit: what its table shows, doubled, and a little room."""
+    seen, rows = seen_in(table, schema), max(table.num_rows, 1)
+    copies, _ = Twins.of(row_hashes(table)).copies()
 
-    Args:
-        schema: as inferred.
-        findings: of the table that it was inferred from, judged with a limit on copies.
-        gaps: the share of rows without a value of each column that has such rows.
-    """
-    copies = findings.twins[WHOLE_ROWS].copies()[0] / max(findings.rows, 1)
-    columns = tuple(
-        replace(each, max_missing=roomy(gaps[each.name])) if each.name in gaps else each for each in schema.columns
+    def limited(column: ColumnSchema) -> ColumnSchema:
+        gaps = seen.columns[column.name].missing if column.name in seen.columns else 0
+        return replace(column, max_missing=roomy(gaps / rows)) if gaps else column
+
+    return replace(
+        schema,
+        columns=tuple(limited(each) for each in schema.columns),
+        max_missing=ROOM,
+        max_duplicates=roomy(copies / rows, 0.01),
     )
-    return replace(schema, columns=columns, max_missing=ROOM, max_duplicates=math.ceil(copies * 200 + 1) / 100)
 
 
-def roomy(share: float) -> float:
-    """Return a limit for a share that was seen: its double and five points, rounded up to whole per cent."""
-    return min(math.ceil(round(share * 200 + ROOM * 100, 6)) / 100, 1.0)
+def roomy(share: float, room: float = ROOM) -> float:
+    """Return a limit for a share that was seen: its double and some room, rounded up to whole per cent."""
+    return min(math.ceil(round((2 * share + room) * 100, 6)) / 100, 1.0)
 
 
 def merge_seen(parts: Iterable[TableSeen]) -> TableSeen:
@@ -172,5 +176,5 @@ def _with_limits_for(schema: Schema, findings: Findings) -> Schema:
     if WHOLE_ROWS in findings.twins and schema.max_duplicates is not None:
         share = findings.twins[WHOLE_ROWS].copies()[0] / rows
         if share > schema.max_duplicates:
-            schema = replace(schema, max_duplicates=roomy(share))
+            schema = replace(schema, max_duplicates=roomy(share, 0.01))
     return replace(schema, min_rows=min(schema.min_rows, findings.rows))

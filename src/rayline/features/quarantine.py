@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW, COLUMN, RULE, REASON = "_row", "_column", "_rule", "_reason"
-FILE = "part-0.parquet"
+FOLDER, FILE = "quarantine", "part-0.parquet"
 
 
 def set_aside(table: pa.Table, broken: Mapping[str, list[Break]], rows: Any) -> pa.Table:
