@@ -101,7 +101,9 @@ class Judge:
             for place, each in found.items()
         ]
         order = {"fail": 0, "quarantine": 1, "warn": 2}
-        return tuple(sorted(judged, key=lambda each: (order[each.policy], -each.rows, each.column, each.rule)))
+        return tuple(
+            sorted(judged, key=lambda each: (order[each.policy], -each.rows, each.column, each.rule, each.message))
+        )
 
     def refuse(self, findings: Findings, source: str) -> tuple[Anomaly, ...]:
         """Return the anomalies that stop no run.
