@@ -28,7 +28,9 @@ CHANCE = np.random.default_rng(8)
 
 def table_of(rows: int = 600) -> pa.Table:
     size = CHANCE.normal(size=rows).round(6)
-    return pa.table({"kind": CHANCE.choice(["a", "b"], rows), "size": size, "y": (size * 2 + 1).round(6)})
+    return pa.table(
+        {"kind": CHANCE.choice(["a", "b"], rows), "size": size, "y": (size + CHANCE.normal(size=rows)).round(6)}
+    )
 
 
 def project(folder: Path, good: pa.Table, lines: dict[int, str], **checks: object) -> Config:
@@ -73,7 +75,7 @@ def test_rows_are_set_aside_and_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_run_stops_past_the_share_that_may_be_set_aside(tmp_path: Path) -> None:
-    bad = dict.fromkeys(range(0, 60, 2), '"z",0.5,2')
+    bad = {row: f'"z",0.5,{row}' for row in range(0, 60, 2)}
     config = project(tmp_path, table_of(), bad, policies=PoliciesConfig(domain="quarantine"), quarantine_limit=0.04)
     with pytest.raises(ValidationFailed, match=r"30 of 600 rows \(5\.0%\) would be set aside.*4\.0%"):
         prepare(config, tmp_path / "out", rows_per_block=100)

@@ -82,7 +82,7 @@ def _gaps(batch: Batch, schema: Schema, environment: Environment) -> dict[Place,
             continue
         values = batch.raw(column.name, column.kind)
         if values.gaps:
-            message = f"has no value, where at most {limit:.3g} of the rows may"
+            message = f"has no value, where at most {limit:.1%} of the rows may"
             found[column.name, "max_missing", message] = _tally(batch.table.column(column.name), values.missing)
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from rayline.config import Environment, Policy, ValidateConfig
 from rayline.errors import ValidationFailed
+from rayline.features.arrow_values import READERS
 from rayline.features.batch import Batch
 from rayline.features.counting import broken_rows, counted, most_missing, without_position
 from rayline.features.findings import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DEFAULTS = ValidateConfig()
+_TYPES = {"numeric": "float64", "boolean": "bool", "datetime": "timestamp[us]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,21 @@ def refuse(anomalies: Iterable[Anomaly], source: str) -> None:
 
 
 def complete(table: pa.Table, schema: Schema) -> pa.Table:
-    """Return a table with the columns that may be missing, and are, added without values."""
+    """Return rows that fit the schema as what it says they are.
+
+    Columns that may be missing, and are, come without values. Texts in a column of numbers, truths or dates become
+    such, so that a row means and hashes the same whatever stood in rows that were set aside.
+    """
     import pyarrow as pa
 
-    for column in schema.columns:
-        if not column.required and column.name not in table.column_names:
+    for column in (*schema.columns, schema.target_column):
+        if column.name in table.column_names:
+            array = table.column(column.name)
+            if column.kind in _TYPES and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+                values = READERS[column.kind](array)
+                typed = pa.array(values.data, mask=values.missing | values.wrong).cast(_TYPES[column.kind])
+                table = table.set_column(table.column_names.index(column.name), column.name, typed)
+        elif not column.required:
             table = table.append_column(column.name, pa.nulls(table.num_rows))
     return table
 
@@ -210,7 +222,7 @@ def _of_whole_rows(findings: Findings, schema: Schema) -> dict[Place, Tally]:
         if count / max(findings.rows, 1) <= limit:
             continue
         if name == WHOLE_ROWS:
-            message = f"rows are copies of another, where at most {limit:.3g} of them may{about}"
+            message = f"rows are copies of another, where at most {limit:.1%} of them may{about}"
             found["", "duplicates", message] = tally
         else:
             found[name, "unique", f"has a value that an earlier row has, where none may repeat{about}"] = tally

@@ -102,11 +102,11 @@ def said(capsys: pytest.CaptureFixture[str], project: Path, data: str) -> tuple[
             1,
             "",
             "duplicates",
-            "rows are copies of another, where at most 0.01 of them may",
+            "rows are copies of another, where at most 1.0% of them may",
             500,
             (17_379, "as in row 0"),
         ),
-        (gaps, 1, "hum", "max_missing", "has no value, where at most 0.05 of the rows may", 6_952, (0, "")),
+        (gaps, 1, "hum", "max_missing", "has no value, where at most 5.0% of the rows may", 6_952, (0, "")),
         (
             swapped,
             1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rayline.errors import ValidationFailed
 from rayline.features import twins
 from rayline.features.batch import Batch
 from rayline.features.findings import Anomaly, Example, Findings, counts, merge_findings
+from rayline.features.hashing import row_hashes
 from rayline.features.quarantine import QuarantineWriter
 from rayline.features.schema import ColumnSchema, Schema
 from rayline.features.twins import Twins
@@ -130,7 +132,13 @@ def test_an_optional_column_may_be_missing_and_is_filled_with_nothing() -> None:
     table = pa.table(GOOD)
     assert find(table, optional).tallies == {}
     assert complete(table, optional).column("o").null_count == 2
-    assert complete(table, SCHEMA) is table
+    assert complete(table.drop_columns(["d"]), SCHEMA).schema == table.drop_columns(["d"]).schema
+
+
+def test_rows_mean_and_hash_the_same_whatever_stood_in_others() -> None:
+    texts = pa.table({**GOOD, "n": ["1", " 2.0"], "b": ["true", ""], "d": ["2011-01-01", "2011-01-01T10:00:00"]})
+    typed = pa.table({**GOOD, "n": [1, 2], "d": [datetime(2011, 1, 1), datetime(2011, 1, 1, 10)]})
+    assert row_hashes(complete(texts, SCHEMA)).tolist() == row_hashes(complete(typed, SCHEMA)).tolist()
 
 
 def test_a_regressions_target_has_bounds() -> None:
@@ -158,8 +166,8 @@ def test_gaps_are_limited_by_the_column_or_by_the_table() -> None:
     more = pa.table({"a": [1, None, None, None], "b": [None, 2, 3, 4], "y": ["no"] * 4})
     told = {each.column: (each.rule, each.share, each.message) for each in validate(more, schema)}
     assert told == {
-        "a": ("max_missing", 0.75, "has no value, where at most 0.5 of the rows may"),
-        "b": ("max_missing", 0.25, "has no value, where at most 0.1 of the rows may"),
+        "a": ("max_missing", 0.75, "has no value, where at most 50.0% of the rows may"),
+        "b": ("max_missing", 0.25, "has no value, where at most 10.0% of the rows may"),
     }
 
 
