@@ -137,11 +137,12 @@ class _Summarise:
 
     def __call__(self, table: pa.Table) -> Summary:
         schema = self.feature_set.schema
-        judged = self.judge(table)
+        hashes = row_hashes(table, _names(table))
+        judged = self.judge(table, hashes)
         if judged.broken:
             return Summary(findings=judged.findings)
-        table = complete(judged.rows_of(table), schema)
-        hashes = row_hashes(table, _names(table))
+        whole, table = table, complete(judged.rows_of(table), schema)
+        hashes = hashes if table is whole else row_hashes(table, _names(table))
         parts = self.plan.parts(table)
         first, second, third = (int(count) for count in np.bincount(parts, minlength=3))
         sums = tuple(int(mix(hashes ^ salt).sum(dtype=np.uint64)) for salt in (np.uint64(0), SECOND))

@@ -58,14 +58,15 @@ class Twins:
         if not self.pieces:
             return 0, ()
         hashes = np.concatenate([each for each, _ in self.pieces])
+        ordered = np.sort(hashes)
+        count = int(np.count_nonzero(ordered[1:] == ordered[:-1]))
+        if not count or not examples:
+            return count << self.halvings, ()
         rows = np.concatenate([each for _, each in self.pieces])
-        order = np.lexsort((rows, hashes))
+        order = np.argsort(hashes, kind="stable")  # rows ascend already
         hashes, rows = hashes[order], rows[order]
         again = np.zeros(len(hashes), dtype=np.bool_)
         again[1:] = hashes[1:] == hashes[:-1]
-        count = int(np.count_nonzero(again))
-        if not count or not examples:
-            return count << self.halvings, ()
         starts = np.maximum.accumulate(np.where(again, 0, np.arange(len(hashes))))
         found = np.flatnonzero(again)
         found = found[np.argsort(rows[found], kind="stable")[:examples]]
