@@ -1,42 +1,116 @@
-"""Whether a table fits its project: the schema that the last features step left, and what of the table breaks it."""
+"""Whether a table fits its project: what breaks its schema, what gives the target away, what would have to change.
+
+The schema is the file that the configuration names; without one, that of the last features step; before any, what the
+configuration's own data suggests.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rayline.config import Config, FeaturesConfig
-from rayline.errors import RaylineError
+from rayline.config import Config, DataConfig, Environment, FeaturesConfig
+from rayline.errors import ConfigError, RaylineError, UsageError
 from rayline.project import Project
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from rayline.features.findings import Anomaly
+    from rayline.features.leakage_report import Leak
     from rayline.features.schema import Schema
-    from rayline.features.validation import Anomaly
+
+Whose = Literal["file", "features", "data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the schema file would have to say for the data to fit it."""
+
+    file: Path
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """The change as a unified diff; empty where there is none."""
+        lines = difflib.unified_diff(
+            self.before.splitlines(), self.after.splitlines(), str(self.file), str(self.file), n=1, lineterm=""
+        )
+        return "".join(f"{line}\n" for line in lines)
+
+    def apply(self) -> None:
+        """Write the file, whole or not at all."""
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(self.after, encoding="utf-8")
+        draft.replace(self.file)
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What breaks the schema, and whose it was: of a finished ``features`` step, or inferred from the own ``data``."""
+    """What was found.
 
+    Attributes:
+        schema: whose it was: of the ``file``, of a finished ``features`` step, or inferred from the own ``data``.
+        rows: how many were looked at.
+        anomalies: what breaks the schema, what stops a run first.
+        leakage: how the target may be known beforehand.
+        hints: what the anomalies together point to.
+        valid: whether nothing stops a run.
+        proposal: how to change the file, where that was asked for.
+    """
+
+    schema: Whose
+    environment: Environment
+    rows: int
     anomalies: tuple[Anomaly, ...]
-    schema: Literal["features", "data"]
+    leakage: tuple[Leak, ...]
+    hints: tuple[str, ...]
+    valid: bool
+    proposal: Proposal | None = None
 
 
-def check(config: Config, source: str | None = None) -> Checked:
-    """Check a table against the schema of the last features step, or of the own data where none was finished.
+def check(
+    config: Config, source: str | None = None, *, environment: Environment = "TRAINING", update: bool = False
+) -> Checked:
+    """Check a table against its schema.
 
     Args:
         config: the project.
         source: another path, glob or URI to check; the configuration's own where None.
+        environment: ``SERVING`` is data without the target.
+        update: also propose the change to the schema file that makes the data fit.
 
     Raises:
-        DataError: a source cannot be read, or gives no schema.
+        NotFoundError, DataError: a source cannot be read, or gives no schema.
+        ConfigError: the schema file is wrong, or there is none to update.
     """
-    from rayline.features.validation import check_source
+    from rayline.features.checking import look
+    from rayline.features.swaps import swaps
+    from rayline.features.validation import Judge
 
-    schema = known_schema(config)
-    return Checked(check_source(config, source, schema), "data" if schema is None else "features")
+    if update and config.validate.schema is None:
+        raise ConfigError("there is no schema file to update: `rayline init` writes one, and validate.schema names it.")
+    project = Project(config)
+    schema, whose = _schema(config)
+    judge = Judge(schema, config.validate, environment)
+    data = config.data if source is None else DataConfig(source=source)
+    looked = look(data, judge, project.connect, facts=update)
+    anomalies = judge.verdict(looked.findings)
+    limit = looked.findings.quarantined > config.validate.quarantine_limit * max(looked.findings.rows, 1)
+    leaks = _leakage(config, schema, looked.head) if environment == "TRAINING" else ()
+    proposal = None
+    if update:
+        from rayline.features.proposal import proposed
+
+        proposal = _proposal(config, proposed(schema, looked.seen, looked.findings, environment))
+    broken = limit or any(each.policy == "fail" for each in anomalies)
+    valid = not broken and not (leaks and config.validate.policies.leakage == "fail")
+    hints = swaps(looked.head, schema, anomalies)
+    return Checked(whose, environment, looked.findings.rows, anomalies, leaks, hints, valid, proposal)
 
 
 def known_schema(config: Config) -> Schema | None:
@@ -53,6 +127,45 @@ def known_schema(config: Config) -> Schema | None:
         if _describes(config.features, schema):
             return schema
     return None
+
+
+def _schema(config: Config) -> tuple[Schema, Whose]:
+    from rayline.features.checking import suggested_schema
+    from rayline.features.schema_file import configured_schema
+    from rayline.features.sources import read_table, too_large
+
+    written = configured_schema(config)
+    if written is not None:
+        return written, "file"
+    known = known_schema(config)
+    if known is not None:
+        return known, "features"
+    return suggested_schema(read_table(config.data, head=too_large(config.data)), config.features), "data"
+
+
+def _proposal(config: Config, schema: Schema) -> Proposal:
+    from rayline.features.schema_text import revised_text
+
+    file = Path(config.validate.schema or "")
+    before = file.read_text(encoding="utf-8")
+    return Proposal(file, before, revised_text(before, schema))
+
+
+def _leakage(config: Config, schema: Schema, table: pa.Table) -> tuple[Leak, ...]:
+    from rayline.features.inference import inputs_of
+    from rayline.features.leakage_report import leakage
+    from rayline.features.split import plan_split, read_times
+
+    try:
+        plan = plan_split(
+            config.data.split,
+            tuple(table.column_names),
+            lambda column: read_times(table.column(column), column),
+        )
+        parts = plan.parts(table)
+    except (UsageError, KeyError):  # a table that cannot be divided has no two sides to be on
+        parts = None
+    return leakage(table, inputs_of(schema, config.features), config.data.split, parts)
 
 
 def _describes(features: FeaturesConfig, schema: Schema) -> bool:

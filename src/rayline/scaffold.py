@@ -1,4 +1,4 @@
-"""``rayline init``: look at a table and write a commented configuration that runs as it stands."""
+"""``rayline init``: look at a table and write a commented configuration that runs as it stands, and its schema."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import yaml
 
-from rayline.config import DataConfig, parse
+from rayline.config import Config, DataConfig, parse
 from rayline.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from rayline.features.inference import Inferred
+    from rayline.features.leakage_report import Leak
     from rayline.features.schema import ColumnSchema
 
 FILE_NAME = "rayline.yaml"
+SCHEMA_NAME = "schema.yaml"
 
 EXPLAINED = {
     "binary": "two classes",
@@ -27,38 +32,54 @@ EXPLAINED = {
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """A written configuration and what was seen in the table."""
+    """A written configuration, its schema, and what was seen in the table."""
 
     file: Path
+    schema_file: Path
     name: str
     rows: int
     inferred: Inferred
+    leakage: tuple[Leak, ...] = ()
 
 
 def scaffold(source: str, *, target: str, name: str | None, out: Path, force: bool = False) -> Scaffold:
-    """Infer schema and task from a table and write ``rayline.yaml``.
+    """Infer schema and task from a table and write ``rayline.yaml`` and ``schema.yaml``.
 
     Raises:
         ConfigError: there is a configuration already, or the name is not usable.
         DataError: the table cannot be read, has no such target, or nothing to learn from.
     """
     from rayline.features.inference import infer
-    from rayline.features.sources import read_table
+    from rayline.features.proposal import with_limits
+    from rayline.features.schema_text import schema_text
+    from rayline.features.sources import read_table, too_large
 
-    file = out / FILE_NAME
-    if file.exists() and not force:
-        raise ConfigError(f"'{file}' exists already. Name another folder with --out, or replace it with --force.")
-    absolute = source if _has_scheme(source) else str(Path(source).resolve())
-    table = read_table(DataConfig(source=absolute))
+    file, schema_file = out / FILE_NAME, out / SCHEMA_NAME
+    for each in (file, schema_file):
+        if each.exists() and not force:
+            raise ConfigError(f"'{each}' exists already. Name another folder with --out, or replace it with --force.")
+    data = DataConfig(source=source if _has_scheme(source) else str(Path(source).resolve()))
+    table = read_table(data, head=too_large(data))
     inferred = infer(table, target)
     chosen = name or _name_of(source)
     text = _document(chosen, _seen_from(out, source), table.num_rows, inferred)
-    parse(yaml.safe_load(text))
+    leaks = _leakage(table, inferred, parse(yaml.safe_load(text)))
     out.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)
-    return Scaffold(file, chosen, table.num_rows, inferred)
+    for each, content in ((schema_file, schema_text(with_limits(inferred.schema, table))), (file, text)):
+        draft = each.with_suffix(".draft")
+        draft.write_text(content, encoding="utf-8")
+        draft.replace(each)
+    return Scaffold(file, schema_file, chosen, table.num_rows, inferred, leaks)
+
+
+def _leakage(table: pa.Table, inferred: Inferred, config: Config) -> tuple[Leak, ...]:
+    """Return what was left out because it leaks, and what of the split does."""
+    from rayline.features.leakage_report import split_leaks, told
+    from rayline.features.split import plan_split
+
+    split = config.data.split
+    parts = plan_split(split, tuple(table.column_names), lambda _: np.arange(table.num_rows, dtype=np.float64))
+    return (*told(inferred.dropped), *split_leaks(table, inferred.schema, split, parts.parts(table)))
 
 
 def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:
@@ -85,6 +106,13 @@ def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:
         lines += [f"    - {_scalar(each.column)}  # {each.reason}" for each in inferred.dropped]
     epochs, batch = _training_size(rows)
     lines += [
+        "",
+        "validate:",
+        f"  schema: {SCHEMA_NAME}  # what the data must look like: review and edit it",
+        "  policies:  # fail, warn, or quarantine: the rows are set aside in a Parquet folder",
+        "    type: fail",
+        "    domain: warn",
+        "    range: warn",
         "",
         "model:",
         "  builder: mlp  # or your own: my_package.my_module:build",

@@ -13,7 +13,7 @@ FROZEN = {
     "init": ["DATA", "--target", "--name", "--out", "--force"],
     "plan": ["CONFIG", "--set", "--json"],
     "run": ["CONFIG", "--fresh", "--set", "--json"],
-    "validate": ["CONFIG", "DATA", "--set", "--json"],
+    "validate": ["CONFIG", "DATA", "--environment", "--update", "--yes", "--set", "--json"],
     "train": ["CONFIG", "--fresh", "--set", "--json"],
     "tune": ["CONFIG", "--fresh", "--set", "--json"],
     "evaluate": ["CONFIG", "--fresh", "--set", "--json"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 from rayline import config as configuration
 from rayline.cli import show
 from rayline.cli.options import ConfigFile, Fresh, Json, Overrides
+from rayline.config import Environment
 
 
 def init(
@@ -52,13 +54,31 @@ def validate(
     data: Annotated[str | None, Parameter(help="Another table to check; default: the configuration's own.")] = None,
     /,
     *,
+    environment: Annotated[Environment, Parameter(help="Where the table is from; SERVING has no target.")] = "TRAINING",
+    update: Annotated[bool, Parameter(help="Propose the change to the schema file as a diff.", negative=())] = False,
+    yes: Annotated[bool, Parameter(help="Apply the proposed change without asking.", negative=())] = False,
     set_: Overrides = (),
     json: Json = False,
 ) -> int:
-    """Check a table against the schema that the model was trained with; exit code 1 where it breaks it."""
+    """Check a table against its schema, and look for leaks of the target; exit code 1 where it breaks it."""
     from rayline.check import check
 
-    return show.checked(check(configuration.load(config, set_), data), as_json=json)
+    loaded = configuration.load(config, set_)
+    done = check(loaded, data, environment=environment, update=update)
+    proposal = done.proposal if done.proposal is not None and done.proposal.diff else None
+    apply = proposal is not None and yes
+    if not json:
+        show.checked(done)
+        apply = apply or (proposal is not None and show.confirmed(f"Change '{proposal.file}' so?"))
+    if apply and proposal is not None:
+        proposal.apply()
+        after = check(loaded, data, environment=environment)
+        done = replace(done, anomalies=after.anomalies, hints=after.hints, valid=after.valid)
+        if not json:
+            show.updated(done, proposal.file)
+    if json:
+        return show.checked(done, as_json=True, applied=apply)
+    return 0 if done.valid else 1
 
 
 def train(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:

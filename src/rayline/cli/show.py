@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from rayline.cli import data_pages
 from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMoved, Started, TrialEnded
 
 if TYPE_CHECKING:
@@ -99,9 +102,9 @@ def scaffolded(found: Scaffold) -> None:
     console.print(f"  inputs    {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     for each in found.inferred.dropped:
         console.print(f"  [yellow]left out[/]  {escape(each.column)} {escape(each.reason)}", soft_wrap=True)
-    console.print(
-        f"wrote [bold]{escape(str(found.file))}[/]; next: rayline run {escape(str(found.file))}", soft_wrap=True
-    )
+    data_pages.leakage(console, found.leakage)
+    wrote = f"wrote [bold]{escape(str(found.file))}[/] and [bold]{escape(str(found.schema_file))}[/]"
+    console.print(f"{wrote}; next: rayline run {escape(str(found.file))}", soft_wrap=True)
 
 
 def plan(steps: tuple[PlannedStep, ...], *, as_json: bool = False) -> None:
@@ -134,25 +137,26 @@ def released(ended: Released) -> int:
     return 0 if ended.ok else 1
 
 
-def checked(done: Checked, *, as_json: bool = False) -> int:
-    """Print the anomaly table; return 1 where one of them is an error."""
-    broken = any(anomaly.severity == "error" for anomaly in done.anomalies)
+def checked(done: Checked, *, as_json: bool = False, applied: bool = False) -> int:
+    """Print what a check found; return 1 where something of it stops a run."""
     if as_json:
-        found = [asdict(anomaly) for anomaly in done.anomalies]
-        _json({"valid": not broken, "schema": done.schema, "anomalies": found})
-        return 1 if broken else 0
-    if done.schema == "data":
-        console.print("[dim]nothing was trained yet: the configuration's own data gives the schema[/]", soft_wrap=True)
-    if not done.anomalies:
-        console.print("[green]✓[/] the data fits its schema")
+        _json(data_pages.as_values(done, applied))
     else:
-        table = Table("column", "rule", "rows", "share", "example", "severity", box=None, pad_edge=False)
-        for each in done.anomalies:
-            colour = "red" if each.severity == "error" else "yellow"
-            row = (each.column, each.rule, f"{each.rows:,}", f"{each.share:.2%}", str(each.example))
-            table.add_row(*(escape(cell) for cell in row), f"[{colour}]{each.severity}[/]")
-        console.print(table)
-    return 1 if broken else 0
+        data_pages.checked(console, done)
+    return 0 if done.valid else 1
+
+
+def updated(done: Checked, file: Path) -> None:
+    """Print that a schema file was changed, and what still breaks it."""
+    console.print(f"changed [bold]{escape(str(file))}[/]", soft_wrap=True)
+    console.print("[green]✓[/] the data fits it" if not done.anomalies else data_pages.anomaly_table(done.anomalies))
+
+
+def confirmed(question: str) -> bool:
+    """Ask at a terminal; anywhere else the answer is no."""
+    from rich.prompt import Confirm
+
+    return console.is_terminal and sys.stdin.isatty() and Confirm.ask(question, console=console, default=False)
 
 
 def predicted(done: Predicted, *, as_json: bool = False) -> None:

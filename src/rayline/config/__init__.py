@@ -22,7 +22,7 @@ from rayline.config.columns import (
 from rayline.config.data import DataConfig, SplitConfig, SqlConfig
 from rayline.config.features import FeaturesConfig
 from rayline.config.project import Config
-from rayline.config.reading import load, parse, plain, with_values
+from rayline.config.reading import load, parse, plain, typed, with_values
 from rayline.config.section import Section, Task
 from rayline.config.serving import (
     AnalysisConfig,
@@ -33,6 +33,7 @@ from rayline.config.serving import (
     Step,
 )
 from rayline.config.training import EvaluateConfig, ModelConfig, Space, TrainConfig, TuneConfig
+from rayline.config.validation import Environment, PoliciesConfig, Policy, ValidateConfig
 
 __all__ = [
     "CONFIG_OF",
@@ -47,6 +48,7 @@ __all__ = [
     "DataConfig",
     "DatePart",
     "DatetimeConfig",
+    "Environment",
     "EvaluateConfig",
     "FeaturesConfig",
     "FunctionConfig",
@@ -54,6 +56,8 @@ __all__ = [
     "MetricCondition",
     "ModelConfig",
     "NumericConfig",
+    "PoliciesConfig",
+    "Policy",
     "RegistryConfig",
     "RolloutConfig",
     "Section",
@@ -67,11 +71,13 @@ __all__ = [
     "TextConfig",
     "TrainConfig",
     "TuneConfig",
+    "ValidateConfig",
     "VectorConfig",
     "column_config",
     "kind_of",
     "load",
     "parse",
     "plain",
+    "typed",
     "with_values",
 ]

@@ -7,6 +7,7 @@ from rayline.config.features import FeaturesConfig
 from rayline.config.section import Name, Section
 from rayline.config.serving import RegistryConfig, RolloutConfig, ServiceConfig
 from rayline.config.training import EvaluateConfig, ModelConfig, TrainConfig, TuneConfig
+from rayline.config.validation import ValidateConfig
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -15,6 +16,7 @@ class Config(Section, frozen=True, kw_only=True):
     name: Name
     data: DataConfig = DataConfig()
     features: FeaturesConfig
+    validate: ValidateConfig = ValidateConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     tune: TuneConfig | None = None

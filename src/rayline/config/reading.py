@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +19,8 @@ from msgspec import Struct
 from rayline.config.data import DataConfig
 from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
+
+Each = TypeVar("Each", bound=Struct)
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,7 +41,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Returns:
         The configuration, with ``data.source``, the files of ``data.split``, a SQLite database of ``data.sql``,
-        ``storage`` and a file of ``registry.tracking_uri`` made absolute (other URIs are left alone).
+        ``validate.schema``, ``storage`` and a file of ``registry.tracking_uri`` made absolute (other URIs are left
+        alone).
 
     Raises:
         NotFoundError: there is no such file.
@@ -61,13 +64,27 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(raw: Mapping[str, Any]) -> Config:
     """Return the typed configuration of a mapping, with its paths as they stand. Raises ``ConfigError``."""
-    _refuse_unknown_keys(raw, Config, "")
+    return typed(raw, Config, "configuration")
+
+
+def typed(raw: Mapping[str, Any], section: type[Each], what: str) -> Each:
+    """Return a mapping as a section.
+
+    Args:
+        raw: what a YAML file holds.
+        section: what it must be.
+        what: what the file is called in messages.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is not allowed; it names the key and the nearest valid name.
+    """
+    _refuse_unknown_keys(raw, section, "", what)
     try:
-        return msgspec.convert(raw, Config)
+        return msgspec.convert(raw, section)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
-        key = place.rstrip("`").lstrip(".") or "configuration"
-        raise ConfigError(f"configuration key '{key}': {reason[:1].lower()}{reason[1:]}.") from error
+        key = place.rstrip("`").lstrip(".") or what
+        raise ConfigError(f"{what} key '{key}': {reason[:1].lower()}{reason[1:]}.") from error
 
 
 def plain(section: Struct) -> dict[str, Any]:
@@ -108,50 +125,48 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _refuse_unknown_keys(raw: object, kind: Any, place: str) -> None:
+def _refuse_unknown_keys(raw: object, kind: Any, place: str, what: str) -> None:
     """Walk the mapping beside its type, so that an unknown key or word can be told with the nearest valid one."""
     kinds = _alternatives(kind)
     if isinstance(raw, Mapping):
         structs = [each for each in kinds if isinstance(each, type) and issubclass(each, Struct)]
         mapping = next((each for each in kinds if get_origin(each) is dict), None)
         if structs:
-            _refuse_unknown_fields(raw, _section_of(raw, structs, place), place)
+            _refuse_unknown_fields(raw, _section_of(raw, structs, place, what), place, what)
         elif mapping is not None:
             for key, value in raw.items():
-                _refuse_unknown_keys(value, get_args(mapping)[1], f"{place}{key}.")
+                _refuse_unknown_keys(value, get_args(mapping)[1], f"{place}{key}.", what)
     elif isinstance(raw, list):
         sequence = next((each for each in kinds if get_origin(each) is tuple), None)
         for index, value in enumerate(raw if sequence is not None else ()):
-            _refuse_unknown_keys(value, get_args(sequence)[0], f"{place.rstrip('.')}[{index}].")
+            _refuse_unknown_keys(value, get_args(sequence)[0], f"{place.rstrip('.')}[{index}].", what)
     elif isinstance(raw, str) and str not in kinds:
         words = [word for each in kinds if get_origin(each) is Literal for word in get_args(each)]
         if words and raw not in words:
-            raise ConfigError(
-                f"configuration key '{place.rstrip('.')}' is {shown(raw)}. {suggestion(raw, map(str, words))}"
-            )
+            raise ConfigError(f"{what} key '{place.rstrip('.')}' is {shown(raw)}. {suggestion(raw, map(str, words))}")
 
 
-def _refuse_unknown_fields(raw: Mapping[str, Any], struct: type[Struct], place: str) -> None:
+def _refuse_unknown_fields(raw: Mapping[str, Any], struct: type[Struct], place: str, what: str) -> None:
     fields = get_type_hints(struct, include_extras=True)
     for key, value in raw.items():
         if key == struct.__struct_config__.tag_field:
             continue
         if key not in fields:
-            raise ConfigError(f"unknown configuration key '{place}{key}'. {suggestion(str(key), fields)}")
-        _refuse_unknown_keys(value, fields[key], f"{place}{key}.")
+            raise ConfigError(f"unknown {what} key '{place}{key}'. {suggestion(str(key), fields)}")
+        _refuse_unknown_keys(value, fields[key], f"{place}{key}.", what)
 
 
-def _section_of(raw: Mapping[str, Any], structs: list[type[Struct]], place: str) -> type[Struct]:
+def _section_of(raw: Mapping[str, Any], structs: list[type[Struct]], place: str, what: str) -> type[Struct]:
     """Return the section that a mapping means: of several, the one that its tag names."""
     tags = {struct.__struct_config__.tag: struct for struct in structs}
     if len(structs) == 1:
         return structs[0]
     field = str(structs[0].__struct_config__.tag_field)
     if field not in raw:
-        raise ConfigError(f"configuration key '{place}{field}' is missing. Known: {', '.join(sorted(map(str, tags)))}.")
+        raise ConfigError(f"{what} key '{place}{field}' is missing. Known: {', '.join(sorted(map(str, tags)))}.")
     if raw[field] not in tags:
         raise ConfigError(
-            f"configuration key '{place}{field}' is {shown(raw[field])}. {suggestion(str(raw[field]), map(str, tags))}"
+            f"{what} key '{place}{field}' is {shown(raw[field])}. {suggestion(str(raw[field]), map(str, tags))}"
         )
     return tags[raw[field]]
 
@@ -169,7 +184,9 @@ def _anchored(config: Config, folder: Path) -> Config:
     data = _anchored_data(config.data, folder)
     tracking = config.registry.tracking_uri
     registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
-    return msgspec.structs.replace(config, data=data, storage=storage, registry=registry)
+    schema = config.validate.schema
+    validate = msgspec.structs.replace(config.validate, schema=schema and str(folder / schema))
+    return msgspec.structs.replace(config, data=data, storage=storage, registry=registry, validate=validate)
 
 
 def _anchored_data(data: DataConfig, folder: Path) -> DataConfig:

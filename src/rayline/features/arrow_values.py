@@ -37,10 +37,15 @@ RULES = {
 def checked(read: Callable[[Any], Values], array: Any, name: str, rule: str) -> Values:
     """Return the column's values. Raises ``RowError`` for the first value that is not of the kind."""
     values = read(array)
+    refuse_wrong(values, array, name, rule)
+    return values
+
+
+def refuse_wrong(values: Values, array: Any, name: str, rule: str) -> None:
+    """Raise ``RowError`` for the first value of a column that is not of the kind."""
     if values.wrong.any():
         row = int(np.argmax(values.wrong))
         raise RowError(row, name, array[row].as_py(), rule)
-    return values
 
 
 def numbers(array: pa.ChunkedArray | pa.Array) -> Values:

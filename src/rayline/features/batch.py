@@ -28,18 +28,26 @@ class Batch:
         self.schema = schema
         self._shapes = {each.name: each.shape for each in schema.columns if each.shape is not None}
         self._values: dict[tuple[str, ColumnKind], Values] = {}
+        self._checked: set[tuple[str, ColumnKind]] = set()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def values(self, column: str, kind: ColumnKind) -> Values:
-        """Return a raw column as values of a kind. Raises ``RowError`` for the first one that is not of it."""
+    def raw(self, column: str, kind: ColumnKind) -> Values:
+        """Return a raw column as values of a kind, the wrong ones among them."""
         found = self._values.get((column, kind))
         if found is None:
-            shape = self._shapes.get(column)
-            read, rule = arrow_values.reader(kind, shape), arrow_values.rule(kind, shape)
-            found = arrow_values.checked(read, self.table.column(column), column, rule)
-            self._values[column, kind] = found
+            read = arrow_values.reader(kind, self._shapes.get(column))
+            found = self._values[column, kind] = read(self.table.column(column))
+        return found
+
+    def values(self, column: str, kind: ColumnKind) -> Values:
+        """Return a raw column as values of a kind. Raises ``RowError`` for the first one that is not of it."""
+        found = self.raw(column, kind)
+        if (column, kind) not in self._checked:
+            rule = arrow_values.rule(kind, self._shapes.get(column))
+            arrow_values.refuse_wrong(found, self.table.column(column), column, rule)
+            self._checked.add((column, kind))
         return found
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ MOST_CLASSES = 20  # distinct integers that still look like classes
 MOST_NAMED_CLASSES = 1_000
 MOST_LISTED = 1_000  # levels that a schema lists
 SHORTEST_DATE = len("2011-01-01")
+FEWEST_ROWS = 20  # with fewer, values that never repeat mean nothing
 PROBE = 100  # rows tried before a whole column is read as dates
 
 
@@ -43,27 +44,28 @@ def infer(table: pa.Table, target: str, task: Literal["auto"] | Task = "auto") -
             only, missing values), or no usable input column is left.
     """
     task, classes = infer_task(table, target, task)
-    dropped: dict[str, str] = {}
+    dropped: dict[str, Suggestion] = {}
     columns: list[ColumnSchema] = []
     for name in table.column_names:
         if name == target:
             continue
-        reason = _unusable(table.column(name), name)
-        if reason is None:
+        found = _unusable(table.column(name), name)
+        if found is None:
             columns.append(column_schema(table.column(name), name, infer_kind(table.column(name))))
         else:
-            dropped[name] = reason
+            dropped[name] = found
     scalars = tuple(column for column in columns if column.shape is None)
-    dropped |= {each.column: each.reason for each in leaks(table, scalars, target, task)}
+    dropped |= {each.column: each for each in leaks(table, scalars, target, task)}
     kept = tuple(column for column in columns if column.name not in dropped)
     if not kept:
         raise DataError(
             f"no usable input column is left beside target '{target}': "
-            + "; ".join(f"'{name}' {reason}" for name, reason in dropped.items())
+            + "; ".join(f"'{name}' {each.reason}" for name, each in dropped.items())
             + ". Declare the inputs under features.columns."
         )
     order = [name for name in table.column_names if name in dropped]
-    return Inferred(Schema(kept, target, task, classes), tuple(Suggestion(name, dropped[name]) for name in order))
+    schema = Schema(kept, target, task, classes, _answer(table, target, task))
+    return Inferred(schema, tuple(dropped[name] for name in order))
 
 
 def schema_for(features: FeaturesConfig, table: pa.Table) -> Schema:
@@ -89,7 +91,14 @@ def schema_for(features: FeaturesConfig, table: pa.Table) -> Schema:
     columns = [
         column_schema(table.column(name), name, kind or infer_kind(table.column(name))) for name, kind in kept.items()
     ]
-    return Schema(tuple(columns), features.target, task, classes)
+    return Schema(tuple(columns), features.target, task, classes, _answer(table, features.target, task))
+
+
+def inputs_of(schema: Schema, features: FeaturesConfig) -> Schema:
+    """Return a schema with the columns that the features look at: what is besides is checked, and no feature."""
+    wanted = raw_columns(features) or dict.fromkeys(schema.names)
+    kept = tuple(each for each in schema.columns if each.name in wanted and each.name not in features.drop)
+    return replace(schema, columns=kept)
 
 
 def raw_columns(features: FeaturesConfig) -> dict[str, ColumnKind | None]:
@@ -234,29 +243,50 @@ def _kind_of_integers(array: Any) -> ColumnKind:
     return "categorical" if len(distinct) <= MOST_CODES and dense and often else "numeric"
 
 
-def _unusable(array: Any, name: str) -> str | None:
+def _answer(table: pa.Table, target: str, task: Task) -> ColumnSchema | None:
+    """Return the bounds of a number to predict; the classes say all of the others."""
+    if task != "regression":
+        return None
+    return replace(column_schema(table.column(target), target, "numeric"), environments=("TRAINING",))
+
+
+def _unusable(array: Any, name: str) -> Suggestion | None:
     """Return why a column is no input whatever the target is, or None."""
     import pyarrow as pa
 
     kind = array.type
-    if array.null_count == len(array) or shape_of(array) is not None:
-        return "is empty: it has no value in any row" if array.null_count == len(array) else None
+    if array.null_count == len(array):
+        return Suggestion(name, "is empty: it has no value in any row")
+    if shape_of(array) is not None:
+        return None
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return f"holds {kind}, which has no column kind"
+        return Suggestion(name, f"holds {kind}, which has no column kind")
     rows, distinct = len(array), _distinct(array)
     if distinct == 1 and not array.null_count:
-        return f"is constant: '{arrow_values.levels(array).texts[0]}' in every row"
-    if rows < 20 or infer_kind(array) == "datetime":
+        return Suggestion(name, f"is constant: '{arrow_values.levels(array).texts[0]}' in every row")
+    reason = identifier(array, name)
+    if reason is not None:
+        return Suggestion(name, reason, "identifier")
+    free = not _is_number(kind) and rows >= FEWEST_ROWS and distinct > max(1_000, rows // 2)
+    if free and infer_kind(array) != "datetime":
+        return Suggestion(name, f"is free text or an identifier: {distinct:,} different values in {rows:,} rows")
+    return None
+
+
+def identifier(array: Any, name: str) -> str | None:
+    """Return why a column is an identifier, or None: another whole number or text in every row."""
+    import pyarrow as pa
+
+    kind = array.type
+    if len(array) < FEWEST_ROWS or pa.types.is_nested(kind) or pa.types.is_binary(kind):
         return None
     if pa.types.is_integer(kind):
         numbers = arrow_values.numbers(array).data
-        if distinct == rows and (numbers.max() - numbers.min() < 2 * rows or _sounds_like_a_key(name)):
-            return "is an identifier: another whole number in every row"
-    elif not pa.types.is_floating(kind) and not pa.types.is_decimal(kind):
-        if distinct == rows:
-            return "is an identifier: another value in every row"
-        if distinct > max(1_000, rows // 2):
-            return f"is free text or an identifier: {distinct:,} different values in {rows:,} rows"
+        if _distinct(array) == len(array):
+            near = numbers.max() - numbers.min() < 2 * len(array)
+            return "is an identifier: another whole number in every row" if near or _sounds_like_a_key(name) else None
+    elif not _is_number(kind) and _distinct(array) == len(array) and infer_kind(array) != "datetime":
+        return "is an identifier: another value in every row"
     return None
 
 

@@ -1,10 +1,9 @@
-"""Columns that give the target away: its copy, its parts, or a near-perfect stand-in."""
+"""Columns that give the target away: its copy, its parts, or a near-perfect stand-in. Nothing here is random."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +11,21 @@ from numpy.typing import NDArray
 from rayline.config import Task
 from rayline.features import arrow_values
 from rayline.features.arrow_values import READERS
+from rayline.features.leakage_sums import sums
 from rayline.features.schema import ColumnSchema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Doubles = NDArray[np.float64]
+Leaking = Literal["unusable", "identifier", "alone", "sum"]
 
 FEWEST_ROWS = 50  # with fewer, a perfect fit may be chance
-PERFECT = 0.9995  # correlation, or area under the ROC curve, from which a column counts as the target's stand-in
+FEWEST_OF_A_KIND = 10  # rows of a class, or with and without a value
+ROWS_A_VALUE = 10  # on average, for a value's rows to tell anything
+PERFECT = 0.9995  # correlation, explained variance or area under the ROC curve of a stand-in
+MOST_OF_THE_REST = 0.995  # of what the most frequent class alone does not tell
 MOST_ROWS = 100_000
-SAMPLE = 2_000  # rows on which sums are looked for, before the whole column confirms one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,115 +34,136 @@ class Suggestion:
 
     column: str
     reason: str
+    kind: Leaking = "unusable"
 
 
 def leaks(table: pa.Table, columns: tuple[ColumnSchema, ...], target: str, task: Task) -> tuple[Suggestion, ...]:
-    """Return the columns that alone, or added up, tell the target of nearly every row."""
-    if table.num_rows < FEWEST_ROWS:
+    """Return the columns that alone, or added up, tell the target of nearly every row that has both."""
+    table, answer = _answered(table.slice(0, MOST_ROWS), target, task)
+    if table.num_rows < FEWEST_ROWS or len(np.unique(answer)) < 2:
         return ()
-    table = table.slice(0, MOST_ROWS)
-    answer = _answer(table.column(target), task)
-    found: dict[str, str] = {}
+    found: dict[str, Suggestion] = {}
     numeric: dict[str, Doubles] = {}
     for column in columns:
+        if column.kind not in ("numeric", "categorical", "boolean", "datetime"):
+            continue
         values = READERS[column.kind](table.column(column.name))
-        data = values.data.astype(np.float64)
-        if column.kind == "numeric" and not values.missing.any():
+        present = ~(values.missing | values.wrong)
+        data = np.where(present, values.data.astype(np.float64), np.nan)
+        if column.kind == "numeric":
             numeric[column.name] = data
-        present = ~values.missing
-        if present.sum() >= FEWEST_ROWS:
+        reason = _by_gaps(present, answer, target, task)
+        if reason is None and present.sum() >= FEWEST_ROWS:
             reason = _alone(column, data[present], answer[present], target, task)
-            if reason is not None:
-                found[column.name] = reason
+        if reason is not None:
+            found[column.name] = Suggestion(column.name, reason, "alone")
     if task == "regression":
         rest = {name: data for name, data in numeric.items() if name not in found}
-        found |= _sums(rest, answer, target)
-    return tuple(Suggestion(name, reason) for name, reason in found.items())
+        formula, parts = sums(rest, answer)
+        reason = f"gives the target '{target}' away: {formula} = {target}"
+        found |= {name: Suggestion(name, reason, "sum") for name in parts}
+    return tuple(found.values())
 
 
-def _answer(array: Any, task: Task) -> Doubles:
-    read = arrow_values.numbers if task == "regression" else arrow_values.levels
-    return read(array).data.astype(np.float64)
+def _answered(table: pa.Table, target: str, task: Task) -> tuple[pa.Table, Doubles]:
+    """Return the rows that have a usable target, and the target as numbers (class codes for a classification)."""
+    values = (arrow_values.numbers if task == "regression" else arrow_values.levels)(table.column(target))
+    sound = ~(values.missing | values.wrong)
+    answer = values.data.astype(np.float64)
+    return (table, answer) if sound.all() else (table.filter(sound), answer[sound])
+
+
+def _by_gaps(present: NDArray[np.bool_], answer: Doubles, target: str, task: Task) -> str | None:
+    """Return what having a value tells, whatever the value is."""
+    have = int(np.count_nonzero(present))
+    if min(have, len(present) - have) < FEWEST_OF_A_KIND or len(present) < FEWEST_ROWS:
+        return None
+    told = _groups_tell(present.astype(np.float64), answer, task)
+    return f"gives the target '{target}' away: whether it has a value tells it" if told else None
 
 
 def _alone(column: ColumnSchema, data: Doubles, answer: Doubles, target: str, task: Task) -> str | None:
-    if len(np.unique(answer)) < 2 or len(np.unique(data)) < 2:
+    distinct = len(np.unique(data))
+    if len(np.unique(answer)) < 2 or distinct < 2:
         return None
-    if task == "regression":
-        return _follows(data, answer, target) if column.kind == "numeric" else None
-    if column.kind in ("categorical", "boolean"):
-        share = _purity(data, answer)
-        few = len(np.unique(data)) * 10 <= len(data)
-        told = share > PERFECT and few
-        return (
-            f"gives the target '{target}' away: each value goes with one class ({share:.2%} of rows)" if told else None
-        )
-    if task == "binary":
+    away = f"gives the target '{target}' away"
+    ordered = column.kind in ("numeric", "datetime")
+    if task == "regression" and ordered:
+        reason = _follows(data, answer, target)
+        if reason is not None:
+            return reason
+    if distinct * ROWS_A_VALUE <= len(data) and _groups_tell(data, answer, task):
+        if task == "regression":
+            return f"{away}: each value goes with one number (it explains {_explained(data, answer):.2%})"
+        return f"{away}: each value goes with one class ({_purity(data, answer):.2%} of rows)"
+    if task == "binary" and ordered:
+        fewest = int(np.unique(answer, return_counts=True)[1].min())
         area = _area(data, answer)
         area = max(area, 1 - area)
-        told = area > PERFECT
-        return (
-            f"gives the target '{target}' away: a threshold parts the classes (ROC area {area:.5f})" if told else None
-        )
-    parted = _runs(data, answer) == len(np.unique(answer))
-    return f"gives the target '{target}' away: thresholds part the classes" if parted else None
+        told = area > PERFECT and fewest >= FEWEST_OF_A_KIND
+        return f"{away}: a threshold parts the classes (ROC area {area:.5f})" if told else None
+    if task == "multiclass" and ordered and _runs(data, answer) == len(np.unique(answer)):
+        return f"{away}: thresholds part the classes"
+    return None
 
 
 def _follows(data: Doubles, answer: Doubles, target: str) -> str | None:
+    if len(np.unique(answer)) < FEWEST_OF_A_KIND:
+        return None
     if np.allclose(data, answer, rtol=1e-9, atol=1e-12):
         return f"equals the target '{target}'"
-    correlation = float(np.corrcoef(data, answer)[0, 1])
-    told = abs(correlation) > PERFECT
-    return f"gives the target '{target}' away: correlation {correlation:.5f}" if told else None
+    for words, first, second in (
+        ("correlation", data, answer),
+        ("correlation of ranks", _ranks(data), _ranks(answer)),
+    ):
+        correlation = float(np.corrcoef(first, second)[0, 1])
+        if abs(correlation) > PERFECT:
+            return f"gives the target '{target}' away: {words} {correlation:.5f}"
+    return None
+
+
+def _groups_tell(data: Doubles, answer: Doubles, task: Task) -> bool:
+    if task == "regression":
+        return _explained(data, answer) > PERFECT
+    most = float(np.unique(answer, return_counts=True)[1].max()) / len(answer)
+    purity = _purity(data, answer)
+    return purity > PERFECT and most < 1 and (purity - most) / (1 - most) > MOST_OF_THE_REST
+
+
+def _explained(data: Doubles, answer: Doubles) -> float:
+    """Return the share of the target's variance that lies between the values of a column."""
+    _, value, counts = np.unique(data, return_inverse=True, return_counts=True)
+    centred = answer - answer.mean()
+    whole = float((centred**2).sum())
+    sums_ = np.bincount(value, weights=centred)
+    return float((sums_**2 / counts).sum()) / whole if whole else 0.0
 
 
 def _purity(data: Doubles, answer: Doubles) -> float:
     """Return the share of rows whose class is the most frequent one of their value."""
     _, value = np.unique(data, return_inverse=True)
     _, label = np.unique(answer, return_inverse=True)
-    table = np.zeros((value.max() + 1, label.max() + 1), dtype=np.int64)
-    np.add.at(table, (value, label), 1)
+    width = int(label.max()) + 1
+    table = np.bincount(value * width + label, minlength=(int(value.max()) + 1) * width).reshape(-1, width)
     return float(table.max(axis=1).sum() / len(data))
 
 
 def _area(data: Doubles, answer: Doubles) -> float:
     """Return the area under the ROC curve of a number, ties counted half."""
-    _, rank, counts = np.unique(data, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
+    middle = _ranks(data)
     positive = answer == answer.max()
-    wins = middle[rank][positive].sum() - positive.sum() * (positive.sum() + 1) / 2
+    wins = middle[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
     return float(wins / (positive.sum() * (~positive).sum()))
+
+
+def _ranks(data: Doubles) -> Doubles:
+    """Return each row's place in order, from 1; rows alike share the middle of theirs."""
+    _, rank, counts = np.unique(data, return_inverse=True, return_counts=True)
+    middle: Doubles = (np.cumsum(counts) - (counts - 1) / 2)[rank]
+    return middle
 
 
 def _runs(data: Doubles, answer: Doubles) -> int:
     """Return the number of stretches of one class when rows are sorted by a number; ties of two classes break one."""
     order = np.lexsort((answer, data))
     return int((np.diff(answer[order]) != 0).sum()) + 1
-
-
-def _sums(numeric: dict[str, Doubles], answer: Doubles, target: str) -> dict[str, str]:
-    """Find columns that add up to the target: pairs first, then a larger sum by least squares."""
-    names = list(numeric)
-    rows = np.linspace(0, len(answer) - 1, min(SAMPLE, len(answer))).astype(np.int64)
-    sample = {name: numeric[name][rows] for name in names}
-    for first, second in combinations(names, 2):
-        for sign, pair in ((1.0, (first, second)), (-1.0, (first, second)), (-1.0, (second, first))):
-            close = np.allclose(sample[pair[0]] + sign * sample[pair[1]], answer[rows], rtol=1e-9, atol=1e-9)
-            if close and np.allclose(numeric[pair[0]] + sign * numeric[pair[1]], answer, rtol=1e-9, atol=1e-9):
-                return _named({pair[0]: 1.0, pair[1]: sign}, target)
-    if len(names) < 3 or len(rows) < 2 * len(names):
-        return {}
-    matrix = np.column_stack([sample[name] for name in names])
-    weights, *_ = np.linalg.lstsq(matrix, answer[rows], rcond=None)
-    signs = {name: float(np.round(weight)) for name, weight in zip(names, weights, strict=True) if round(weight)}
-    whole = np.allclose(weights, np.round(weights), atol=1e-6) and all(abs(sign) == 1 for sign in signs.values())
-    if not signs or not whole:
-        return {}
-    total = np.sum([sign * numeric[name] for name, sign in signs.items()], axis=0)
-    return _named(signs, target) if np.allclose(total, answer, rtol=1e-9, atol=1e-9) else {}
-
-
-def _named(signs: dict[str, float], target: str) -> dict[str, str]:
-    ordered = sorted(signs, key=lambda name: -signs[name])
-    formula = ordered[0] + "".join(f" {'+' if signs[name] > 0 else '-'} {name}" for name in ordered[1:])
-    return dict.fromkeys(signs, f"gives the target '{target}' away: {formula} = {target}")

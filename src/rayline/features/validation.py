@@ -1,207 +1,232 @@
-"""What in a table breaks its schema, as a list of anomalies: counted in one vectorised pass, mergeable over blocks."""
+"""What in a table breaks its schema: counted in one vectorised pass, judged by the policy of each rule.
+
+A ``Judge`` looks at the rows of one block; findings merge in the order of the blocks; ``verdict`` reads what they come
+to. Rules of single rows are exact whatever the cut; copies are exact for 2 million rows (see ``twins``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rayline.config import Config, DataConfig, FeaturesConfig
-from rayline.errors import RowError, ValidationFailed, shown
-from rayline.features.arrow_values import READERS, RULES, Values
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.config import Environment, Policy, ValidateConfig
+from rayline.errors import ValidationFailed
+from rayline.features.arrow_values import READERS
+from rayline.features.batch import Batch
+from rayline.features.counting import broken_rows, counted, most_missing, without_position
+from rayline.features.findings import (
+    EXAMPLES,
+    WHOLE_ROWS,
+    Anomaly,
+    Example,
+    Findings,
+    Place,
+    Tally,
+    merge_findings,
+)
+from rayline.features.quarantine import set_aside
+from rayline.features.schema import Schema
+from rayline.features.twins import Words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Severity = Literal["error", "warning"]
+DEFAULTS = ValidateConfig()
+_TYPES = {"numeric": "float64", "boolean": "bool", "datetime": "timestamp[us]"}
 
 
 @dataclass(frozen=True, slots=True)
-class Anomaly:
-    """One rule that some rows of one column break.
+class Judged:
+    """Some rows, judged.
 
     Attributes:
-        severity: an ``error`` stops a run; a ``warning`` is handled (imputed, taken as unknown, extrapolated).
-        rows, share: how many rows, and of all rows which part (0 to 1).
-        example: one offending value as text; empty where there is none.
+        findings: what they break.
+        kept: bool (n,), the rows to go on with; None where all are.
+        aside: the rows that are set aside, as ``quarantine.set_aside`` describes them; None where there are none.
+        broken: whether a rule of single rows or a missing column stops the run.
     """
 
-    column: str
-    rule: str
-    severity: Severity
-    rows: int
-    share: float
-    example: str
+    findings: Findings
+    kept: Any
+    aside: pa.Table | None
+    broken: bool
+
+    def rows_of(self, table: pa.Table) -> pa.Table:
+        """Return the rows to go on with of the table that was judged."""
+        return table if self.kept is None else table.filter(self.kept)
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """Counts per (column, rule, severity) over some rows, each with the first example in text order."""
+class Judge:
+    """A schema, the policies and where the data is from: everything that a worker needs to judge a block."""
 
-    rows: int = 0
-    counts: Mapping[tuple[str, str, Severity], tuple[int, str]] = field(default_factory=dict)
+    schema: Schema
+    checks: ValidateConfig = DEFAULTS
+    environment: Environment = "TRAINING"
 
-    def merged(self, other: Findings) -> Findings:
-        """Return the findings of both sets of rows together."""
-        counts = dict(self.counts)
-        for key, (rows, example) in other.counts.items():
-            before, known = counts.get(key, (0, example))
-            counts[key] = before + rows, min(known, example)
-        return Findings(self.rows + other.rows, counts)
+    def __call__(self, rows: Batch | pa.Table, hashes: Words | None = None) -> Judged:
+        """Judge some rows.
 
-    @property
-    def broken(self) -> bool:
-        """Whether any finding is an error."""
-        return any(severity == "error" for _, _, severity in self.counts)
+        Args:
+            rows: a block; a ``Batch`` keeps the values that are read here.
+            hashes: ``row_hashes`` of the whole rows, where the caller has them.
+        """
+        batch = rows if isinstance(rows, Batch) else Batch(rows, self.schema)
+        breaks, absent = broken_rows(batch, self.schema, self.environment)
+        findings = counted(batch, self.schema, breaks, absent, hashes, self.environment)
+        policies = {each.rule: self.policy(each.rule) for found in breaks.values() for each in found}
+        broken = bool(absent) or "fail" in policies.values()
+        chosen = {
+            column: [each for each in found if policies[each.rule] == "quarantine"] for column, found in breaks.items()
+        }
+        masks = [each.rows for found in chosen.values() for each in found]
+        if not masks:
+            return Judged(findings, None, None, broken)
+        out = np.logical_or.reduce(masks)
+        aside = set_aside(without_position(batch.table), chosen, out)
+        return Judged(replace(findings, quarantined=int(out.sum())), ~out, aside, broken)
 
-    def anomalies(self) -> tuple[Anomaly, ...]:
-        """Return the findings, errors first, then by rows and by name."""
-        found = [
-            Anomaly(column, rule, severity, rows, rows / max(self.rows, 1), example)
-            for (column, rule, severity), (rows, example) in self.counts.items()
+    def policy(self, rule: str) -> Policy:
+        """Return what the configuration says of a rule; a column that is missing always stops a run."""
+        found: Policy = getattr(self.checks.policies, rule, "fail")
+        return found
+
+    def verdict(self, findings: Findings) -> tuple[Anomaly, ...]:
+        """Return the anomalies of a whole table, those that stop a run first, then by rows and by name."""
+        rows = max(findings.rows, 1)
+        found = {**_of_tallies(findings, self.schema), **_of_whole_rows(findings, self.schema)}
+        judged = [
+            Anomaly(*place, self._escalated(place[1], each.rows / rows), each.rows, each.rows / rows, each.examples)
+            for place, each in found.items()
         ]
-        return tuple(sorted(found, key=lambda each: (each.severity, -each.rows, each.column, each.rule)))
+        order = {"fail": 0, "quarantine": 1, "warn": 2}
+        return tuple(
+            sorted(judged, key=lambda each: (order[each.policy], -each.rows, each.column, each.rule, each.message))
+        )
+
+    def refuse(self, findings: Findings, source: str) -> tuple[Anomaly, ...]:
+        """Return the anomalies that stop no run.
+
+        Raises:
+            ValidationFailed: some do, or more rows are set aside than ``quarantine_limit`` allows.
+        """
+        anomalies = self.verdict(findings)
+        refuse(anomalies, source)
+        share = findings.quarantined / max(findings.rows, 1)
+        if share > self.checks.quarantine_limit:
+            reasons = "; ".join(str(each) for each in anomalies if each.policy == "quarantine")
+            raise ValidationFailed(
+                f"data '{source}': {findings.quarantined:,} of {findings.rows:,} rows ({share:.1%}) would be set "
+                f"aside, more than validate.quarantine_limit allows ({self.checks.quarantine_limit:.1%}): {reasons}. "
+                "Correct the data, or raise the limit."
+            )
+        return tuple(each for each in anomalies if each.policy != "fail")
+
+    def _escalated(self, rule: str, share: float) -> Policy:
+        policy = self.policy(rule)
+        limited = rule not in ("unique", "duplicates", "max_missing", "rows")
+        return "fail" if policy == "warn" and limited and share > self.checks.warn_limit else policy
 
 
 def validate(data: Any, schema: Schema) -> tuple[Anomaly, ...]:
     """Return what in a ``pyarrow.Table`` or ``ray.data.Dataset`` breaks the schema; empty where nothing does."""
+    judge = Judge(schema)
+    return judge.verdict(find_all(data, judge))
+
+
+def find_all(data: Any, judge: Judge) -> Findings:
+    """Return the findings of a whole ``pyarrow.Table`` or ``ray.data.Dataset`` (one execution)."""
     if hasattr(data, "iter_batches"):
         from rayline.features.blocks import fold
 
-        return merge_findings(fold(data, _Finder(schema))).anomalies()
-    return find(data, schema).anomalies()
-
-
-def check_source(config: Config, source: str | None = None, schema: Schema | None = None) -> tuple[Anomaly, ...]:
-    """Return what in a source breaks a schema.
-
-    Args:
-        config: the project.
-        source: another path, glob or URI to check; the configuration's own where None.
-        schema: what the data must look like; where None, what the sound rows of the configuration's own data suggest.
-
-    Raises:
-        DataError: a source cannot be read, or gives no schema.
-    """
-    from rayline.features.inference import schema_for
-    from rayline.features.sources import read_table
-
-    own = read_table(config.data) if source is None or schema is None else None
-    if schema is None:
-        try:
-            schema = schema_for(config.features, _sound(own, config.features))
-        except RowError:  # no target is a number that can be learned, so there is nothing to infer the inputs for
-            schema = Schema((), config.features.target, "regression")
-    return validate(own if source is None else read_table(DataConfig(source=source)), schema)
-
-
-def find(table: pa.Table, schema: Schema) -> Findings:
-    """Return the findings of one table."""
-    counts: dict[tuple[str, str, Severity], tuple[int, str]] = {}
-    kind: Any = "numeric" if schema.task == "regression" else "categorical"
-    for column in (*schema.columns, ColumnSchema(schema.target, kind, levels=schema.classes or None)):
-        if column.name not in table.column_names:
-            counts[column.name, "column is missing", "error"] = table.num_rows, ""
-            continue
-        array = table.column(column.name)
-        values = READERS[column.kind](array)
-        broken = _target_breaks(values, schema) if column.name == schema.target else _breaks(values, column)
-        for rule, severity, rows in broken:
-            if rows.any():
-                value = array[int(np.argmax(rows))].as_py()
-                example = "" if value is None else shown(value)
-                counts[column.name, rule, severity] = int(rows.sum()), example
-    return Findings(table.num_rows, counts)
-
-
-def merge_findings(findings: Iterable[Findings]) -> Findings:
-    """Return the findings of all rows together."""
-    result = Findings()
-    for each in findings:
-        result = result.merged(each)
-    return result
-
-
-def refuse(anomalies: Iterable[Anomaly], source: str) -> None:
-    """Raise ``ValidationFailed`` that lists the errors among the anomalies, if there are any."""
-    errors = [each for each in anomalies if each.severity == "error"]
-    if errors:
-        lines = [
-            f"  '{each.column}': {each.rule} in {each.rows:,} rows ({each.share:.1%})"
-            + (f", for instance {each.example}" if each.example else "")
-            for each in errors[:10]
-        ]
-        more = f"\n  and {len(errors) - 10} more" if len(errors) > 10 else ""
-        raise ValidationFailed(
-            f"data '{source}' breaks its schema:\n" + "\n".join(lines) + more + "\n"
-            "Correct these rows, or give the column another kind (features.columns) or leave it out (features.drop)."
-        )
-
-
-def _sound(table: Any, features: FeaturesConfig) -> Any:
-    """Return the table without what no schema can be inferred from: it is counted against the schema of the rest.
-
-    Values that are not of their declared kind become missing; rows without a usable target go, unless all would.
-    """
-    import pyarrow as pa
-
-    from rayline.features.inference import declared_kind, infer_kind
-
-    for place, name in enumerate(table.column_names):
-        if name == features.target or name in features.drop or (features.columns and name not in features.columns):
-            continue
-        array = table.column(name)
-        declared = features.columns.get(name)
-        kind = declared_kind(declared) or infer_kind(array)
-        wrong = READERS[kind](array).wrong
-        if wrong.any():
-            rows = pa.array(np.arange(table.num_rows), mask=wrong)
-            table = table.set_column(place, name, array.take(rows))
-    if features.target not in table.column_names:
-        return table
-    array = table.column(features.target)
-    values = READERS["numeric" if features.task == "regression" else "categorical"](array)
-    usable = ~(values.missing | values.wrong)
-    return table if usable.all() or not usable.any() else table.filter(pa.array(usable))
+        return merge_findings(fold(data, FindingsOf(judge)))
+    return judge(data).findings
 
 
 @dataclass(frozen=True, slots=True)
-class _Finder:
-    schema: Schema
+class FindingsOf:
+    """What a worker gives of a block: the findings alone."""
+
+    judge: Judge
 
     def __call__(self, table: pa.Table) -> Findings:
-        return find(table, self.schema)
+        """Return the findings of a block."""
+        return self.judge(table).findings
 
 
-def _breaks(values: Values, column: ColumnSchema) -> list[tuple[str, Severity, NDArray[np.bool_]]]:
-    found: list[tuple[str, Severity, NDArray[np.bool_]]] = [(RULES[column.kind], "error", values.wrong)]
-    present = ~values.missing & ~values.wrong
-    if not column.nullable:
-        found.append(("has no value, where the schema has always seen one", "warning", values.missing))
-    if column.levels is not None:
-        found.append(("is a level that the schema does not list", "warning", _strangers(values, column.levels)))
-    if column.minimum is not None and column.maximum is not None:
-        outside = present & ((values.data < column.minimum) | (values.data > column.maximum))
-        low, high = (f"{bound:g}" for bound in (column.minimum, column.maximum))
-        span = f"{low} to {high}" if column.kind == "numeric" else "the dates of the schema"
-        found.append((f"is outside {span}", "warning", outside))
+def find(rows: Batch | pa.Table, schema: Schema, environment: Environment = "TRAINING") -> Findings:
+    """Return the findings of some rows, whatever the policies."""
+    return Judge(schema, environment=environment)(rows).findings
+
+
+def refuse(anomalies: Iterable[Anomaly], source: str) -> None:
+    """Raise ``ValidationFailed`` that lists what among the anomalies stops a run, if anything does."""
+    errors = [each for each in anomalies if each.policy == "fail"]
+    if errors:
+        lines = [f"  {each}" for each in errors[:10]]
+        more = f"\n  and {len(errors) - 10} more" if len(errors) > 10 else ""
+        raise ValidationFailed(
+            f"data '{source}' breaks its schema:\n" + "\n".join(lines) + more + "\n"
+            "Correct these rows, set them aside (validate.policies), or give the column another kind "
+            "(features.columns) or leave it out (features.drop)."
+        )
+
+
+def complete(table: pa.Table, schema: Schema) -> pa.Table:
+    """Return rows that fit the schema as what it says they are.
+
+    Columns that may be missing, and are, come without values. Texts in a column of numbers, truths or dates become
+    such, so that a row means and hashes the same whatever stood in rows that were set aside.
+    """
+    import pyarrow as pa
+
+    for column in (*schema.columns, schema.target_column):
+        if column.name in table.column_names:
+            array = table.column(column.name)
+            if column.kind in _TYPES and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+                values = READERS[column.kind](array)
+                typed = pa.array(values.data, mask=values.missing | values.wrong).cast(_TYPES[column.kind])
+                table = table.set_column(table.column_names.index(column.name), column.name, typed)
+        elif not column.required:
+            table = table.append_column(column.name, pa.nulls(table.num_rows))
+    return table
+
+
+def _of_tallies(findings: Findings, schema: Schema) -> dict[Place, Tally]:
+    """Return the tallies that say something: gaps within their limit do not, nor do gaps told twice."""
+    limits = {each.name: most_missing(each, schema) or 0.0 for each in schema.columns}
+    rows = max(findings.rows, 1)
+    past = {
+        place[0]
+        for place, tally in findings.tallies.items()
+        if place[1] == "max_missing" and tally.rows / rows > limits[place[0]]
+    }
+
+    def telling(column: str, rule: str) -> bool:
+        return column in past if rule == "max_missing" else not (rule == "missing" and column in past)
+
+    return {place: tally for place, tally in findings.tallies.items() if telling(*place[:2])}
+
+
+def _of_whole_rows(findings: Findings, schema: Schema) -> dict[Place, Tally]:
+    """Return what breaks the rules that only a whole table can break."""
+    found: dict[Place, Tally] = {}
+    for name, twins in findings.twins.items():
+        count, again = twins.copies(EXAMPLES)
+        about = "" if twins.exact else " (an estimate)"
+        tally = Tally(count, tuple(Example(each.row, f"as in row {each.first:,}") for each in again))
+        limit = (schema.max_duplicates or 0.0) if name == WHOLE_ROWS else 0.0
+        if count / max(findings.rows, 1) <= limit:
+            continue
+        if name == WHOLE_ROWS:
+            message = f"rows are copies of another, where at most {limit:.1%} of them may{about}"
+            found["", "duplicates", message] = tally
+        else:
+            found[name, "unique", f"has a value that an earlier row has, where none may repeat{about}"] = tally
+    if findings.rows < schema.min_rows:
+        message = f"the table has {findings.rows:,} rows, where the schema asks for {schema.min_rows:,}"
+        found["", "rows", message] = Tally(0)
     return found
-
-
-def _target_breaks(values: Values, schema: Schema) -> list[tuple[str, Severity, NDArray[np.bool_]]]:
-    found: list[tuple[str, Severity, NDArray[np.bool_]]] = [("has no value in the target", "error", values.missing)]
-    if schema.task == "regression":
-        return [*found, (RULES["numeric"], "error", values.wrong)]
-    strangers = values.wrong | _strangers(values, schema.classes)
-    return [*found, (f"is not one of the classes {', '.join(schema.classes[:10])}", "error", strangers)]
-
-
-def _strangers(values: Values, known: tuple[str, ...]) -> NDArray[np.bool_]:
-    listed = set(known)
-    lookup = np.array([*(text not in listed for text in values.texts), False], dtype=np.bool_)
-    strange: NDArray[np.bool_] = lookup[np.maximum(values.codes, -1)]
-    return strange

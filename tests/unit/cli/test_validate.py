@@ -61,11 +61,11 @@ def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, d
 @pytest.mark.parametrize(
     ("header", "row", "code", "column", "rule"),
     [
-        ("width,colour,label", (3, "red", "yes"), 1, "size", "column is missing"),
-        (HEADER, ("big", "red", "yes"), 1, "size", "is not a finite number"),
-        (HEADER, (3, "green", "yes"), 0, "colour", "is a level that the schema does not list"),
-        (HEADER, (99, "red", "yes"), 0, "size", "is outside 0 to 12"),
-        (HEADER, (3, "red", "maybe"), 1, "label", "is not one of the classes no, yes"),
+        ("width,colour,label", (3, "red", "yes"), 1, "size", "presence"),
+        (HEADER, ("big", "red", "yes"), 1, "size", "type"),
+        (HEADER, (3, "green", "yes"), 0, "colour", "domain"),
+        (HEADER, (99, "red", "yes"), 0, "size", "range"),
+        (HEADER, (3, "red", "maybe"), 1, "label", "target"),
     ],
     ids=["renamed column", "text in a number", "new category", "out of range", "new class"],
 )
@@ -132,4 +132,4 @@ def test_a_wrong_value_of_the_own_data_is_counted_and_not_an_error_of_usage(
 def test_an_answer_that_is_never_a_number_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(tmp_path, ROWS)
     code, found, _ = checked(capsys, project(tmp_path, target="colour", task="regression"))
-    assert (code, found) == (1, {"colour": "is not a finite number"})
+    assert (code, found) == (1, {"colour": "target"})
