@@ -21,6 +21,7 @@ from rayline.config.columns import (
 )
 from rayline.config.data import DataConfig, SplitConfig
 from rayline.config.features import FeaturesConfig
+from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, with_values
 from rayline.config.section import Section, Task
@@ -51,9 +52,11 @@ __all__ = [
     "FeaturesConfig",
     "FunctionConfig",
     "ImageConfig",
+    "JoinConfig",
     "MetricCondition",
     "ModelConfig",
     "NumericConfig",
+    "OnlineConfig",
     "RegistryConfig",
     "RolloutConfig",
     "Section",
@@ -67,6 +70,7 @@ __all__ = [
     "TrainConfig",
     "TuneConfig",
     "VectorConfig",
+    "WindowConfig",
     "column_config",
     "kind_of",
     "load",

@@ -16,6 +16,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from rayline.config.history import JoinConfig
 from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
@@ -160,9 +161,18 @@ def _anchored(config: Config, folder: Path) -> Config:
         source = str(folder / source)
     storage = config.storage if _has_scheme(config.storage) else str(folder / config.storage)
     data = msgspec.structs.replace(config.data, source=source)
+    features = msgspec.structs.replace(
+        config.features, join=tuple(_anchored_join(join, folder) for join in config.features.join)
+    )
     tracking = config.registry.tracking_uri
     registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
-    return msgspec.structs.replace(config, data=data, storage=storage, registry=registry)
+    return msgspec.structs.replace(config, data=data, features=features, storage=storage, registry=registry)
+
+
+def _anchored_join(join: JoinConfig, folder: Path) -> JoinConfig:
+    if join.source is None or _has_scheme(join.source):
+        return join
+    return msgspec.structs.replace(join, source=str(folder / join.source))
 
 
 def _anchored_tracking(uri: str, folder: Path) -> str:
