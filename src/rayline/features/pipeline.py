@@ -21,6 +21,7 @@ from rayline.errors import DataError
 from rayline.features.blocks import ROWS_PER_BLOCK, fold, in_blocks
 from rayline.features.feature_set import FeatureSet
 from rayline.features.hashing import mix, row_hashes
+from rayline.features.history import history_digest, with_history
 from rayline.features.inference import schema_for
 from rayline.features.prepared import DataFacts, Prepared, replacing, write_values
 from rayline.features.reference import reference_of, smallest
@@ -40,8 +41,8 @@ SECOND = np.uint64(0xD1B54A32D192ED03)  # gives the digest a second, independent
 
 
 def input_digest(config: Config) -> str:
-    """Return 16 hex digits that change when the content of the configured source does; needs no Ray."""
-    return source_digest(config.data)
+    """Return 16 hex digits that change when the content of the configured sources does; needs no Ray."""
+    return history_digest(config, source_digest(config.data))
 
 
 def prepare(
@@ -59,7 +60,7 @@ def prepare(
         NotFoundError, ConfigError, DataError: the source, the target, a column or the split is not usable.
         ValidationFailed: values break the schema; the message counts them by column and rule.
     """
-    table, dataset = _opened(config.data, rows_per_block)
+    table, dataset = with_history(config, *_opened(config.data, rows_per_block), rows_per_block)
     schema = schema or schema_for(config.features, table)
     plan = _plan(config, table, dataset)
     feature_set = FeatureSet.from_config(config.features, schema)
