@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from history_examples import joined_by_loop, keys, numbers, table_of, times
 from rayline.config import parse
 from rayline.errors import ConfigError, DataError, RowError
-from rayline.features.history import history_digest, table_with_history
+from rayline.features.history import completed_table, history_digest, table_with_history
 from rayline.features.join import join, join_tables
 from rayline.features.tables import JoinSpec
 
@@ -156,6 +156,12 @@ def test_a_configuration_joins_files_and_follows_their_content(tmp_path: Any) ->
         {"v": 1, "g_v": 1, "before": None},
         {"v": None, "g_v": 2, "before": 1.0},
     ]
+    own = table.append_column("v", pa.array([8, 9]))
+    assert completed_table(config.features, own, ("v", "g_v")).drop_columns(["k", "at", "y"]).to_pylist() == [
+        {"v": 8, "g_v": 1},
+        {"v": 9, "g_v": 2},
+    ]
+    assert completed_table(config.features, own, ("v",)) is own
     before = history_digest(config, "0" * 16)
     (tmp_path / "f.csv").write_text("k,t,v\na,2024-01-01,3\n")
     assert before != history_digest(config, "0" * 16) != history_digest(config, "1" * 16)
