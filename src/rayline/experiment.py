@@ -142,6 +142,7 @@ def bundle_of(
     config: Config, prepared: Prepared, data: Mapping[str, Any], trained: Mapping[str, Any], out: Path
 ) -> Bundle:
     """Write the Bundle of a finished training; ``data`` and ``trained`` are results of the steps before it."""
+    from rayline.features.online.declared import HistoryNeed
     from rayline.registry.bundle import write_bundle
 
     facts = prepared.facts
@@ -166,6 +167,7 @@ def bundle_of(
         lineage=lineage,
         reference=prepared.reference(),
         example=prepared.example(EXAMPLE_ROWS),
+        history=HistoryNeed.of(config.features, prepared.features.input_columns),
     )
 
 

@@ -21,6 +21,7 @@ from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMove
 if TYPE_CHECKING:
     from rayline.check import Checked
     from rayline.config import Config
+    from rayline.features.online.materialize import Materialized
     from rayline.flow import Outcome
     from rayline.lineage import Lineage
     from rayline.offline import Predicted
@@ -157,6 +158,32 @@ def confirmed(question: str) -> bool:
     from rich.prompt import Confirm
 
     return console.is_terminal and sys.stdin.isatty() and Confirm.ask(question, console=console, default=False)
+
+
+@contextmanager
+def reading(quiet: bool = False) -> Iterator[None]:
+    """Tell that feature tables are being read; with ``quiet`` nothing is drawn."""
+    if quiet:
+        yield
+        return
+    with console.status("reading the feature tables"):
+        yield
+
+
+def materialized(done: Materialized) -> None:
+    """Print what became of one table."""
+    if done.unchanged:
+        console.print(
+            f"  [green]✓[/] [cyan]{escape(done.table)}[/] {done.keys:,} keys  [dim]unchanged[/]", soft_wrap=True
+        )
+        return
+    counts = f"{done.kept:,} rows kept of {done.rows:,}; the store has {done.keys:,} keys"
+    console.print(f"  [green]✓[/] [cyan]{escape(done.table)}[/] {counts}  [dim]{done.seconds:.1f} s[/]", soft_wrap=True)
+
+
+def materialized_json(done: Iterable[Materialized]) -> None:
+    """Print what became of all tables, as JSON."""
+    _json({"tables": [asdict(each) for each in done]})
 
 
 def predicted(done: Predicted, *, as_json: bool = False) -> None:

@@ -21,6 +21,7 @@ from rayline.config.columns import (
 )
 from rayline.config.data import DataConfig, SplitConfig, SqlConfig
 from rayline.config.features import FeaturesConfig
+from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, typed, with_values
 from rayline.config.section import Section, Task
@@ -53,9 +54,11 @@ __all__ = [
     "FeaturesConfig",
     "FunctionConfig",
     "ImageConfig",
+    "JoinConfig",
     "MetricCondition",
     "ModelConfig",
     "NumericConfig",
+    "OnlineConfig",
     "PoliciesConfig",
     "Policy",
     "RegistryConfig",
@@ -73,6 +76,7 @@ __all__ = [
     "TuneConfig",
     "ValidateConfig",
     "VectorConfig",
+    "WindowConfig",
     "column_config",
     "kind_of",
     "load",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rayline.config.columns import ColumnConfig, ColumnKind
+from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
 from rayline.config.section import Section, Task
 
 
@@ -15,3 +16,6 @@ class FeaturesConfig(Section, frozen=True, kw_only=True):
     task: Literal["auto"] | Task = "auto"
     columns: dict[str, ColumnKind | ColumnConfig] = {}
     drop: tuple[str, ...] = ()
+    join: tuple[JoinConfig, ...] = ()
+    windows: dict[str, WindowConfig] = {}
+    online: OnlineConfig = OnlineConfig()

@@ -17,6 +17,7 @@ import yaml
 from msgspec import Struct
 
 from rayline.config.data import DataConfig
+from rayline.config.history import JoinConfig
 from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
@@ -182,11 +183,21 @@ def _alternatives(kind: Any) -> list[Any]:
 def _anchored(config: Config, folder: Path) -> Config:
     storage = _anchored_path(config.storage, folder)
     data = _anchored_data(config.data, folder)
+    joins = tuple(_anchored_join(join, folder) for join in config.features.join)
+    features = msgspec.structs.replace(config.features, join=joins)
     tracking = config.registry.tracking_uri
     registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
     schema = config.validate.schema
     validate = msgspec.structs.replace(config.validate, schema=schema and str(folder / schema))
-    return msgspec.structs.replace(config, data=data, storage=storage, registry=registry, validate=validate)
+    return msgspec.structs.replace(
+        config, data=data, features=features, storage=storage, registry=registry, validate=validate
+    )
+
+
+def _anchored_join(join: JoinConfig, folder: Path) -> JoinConfig:
+    if join.source is None:
+        return join
+    return msgspec.structs.replace(join, source=_anchored_path(join.source, folder))
 
 
 def _anchored_data(data: DataConfig, folder: Path) -> DataConfig:

@@ -21,11 +21,12 @@ ARRAYS = "features.arrow"
 REFERENCE = "reference.json"
 EXAMPLE = "input_example.json"
 LINEAGE = "lineage.json"
+HISTORY = "history.json"  # only where the model looks columns up
 MLP_WEIGHTS = "model.safetensors"
 PROGRAM = "model.pt2"
 
 _STATE = frozenset({FEATURES, REFERENCE, EXAMPLE, LINEAGE})
-_OPTIONAL = frozenset({ARRAYS})
+_OPTIONAL = frozenset({ARRAYS, HISTORY})
 _NETWORKS = frozenset({MLP_WEIGHTS, PROGRAM})
 _ALLOWED = _STATE | _OPTIONAL | _NETWORKS
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")

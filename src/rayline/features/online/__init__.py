@@ -1,0 +1,1 @@
+"""The online store: the latest row of each key, for a live service to look up."""
