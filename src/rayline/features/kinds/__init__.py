@@ -1,12 +1,12 @@
 """The family of kinds: how one declared feature is fitted and becomes numbers. One file each, one conformance suite."""
 
 from rayline.errors import SchemaError, suggestion
-from rayline.features.kinds import boolean, categorical, datetime, numeric
+from rayline.features.kinds import boolean, categorical, datetime, function, numeric
 from rayline.features.kinds.seam import Feature, FittedColumn, Kind, Observed
 
 __all__ = ["KINDS", "Feature", "FittedColumn", "Kind", "Observed", "kind_named"]
 
-KINDS: dict[str, Kind] = {each.KIND.name: each.KIND for each in (numeric, categorical, boolean, datetime)}
+KINDS: dict[str, Kind] = {each.KIND.name: each.KIND for each in (numeric, categorical, boolean, datetime, function)}
 
 
 def kind_named(name: str) -> Kind:

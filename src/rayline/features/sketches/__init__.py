@@ -8,6 +8,7 @@ from rayline.features.sketches.distinct import Distinct
 from rayline.features.sketches.levels import Levels
 from rayline.features.sketches.moments import Moments
 from rayline.features.sketches.quantiles import Quantiles
+from rayline.features.sketches.sample import Sample
 from rayline.features.sketches.seam import Sketch, restored
 
-__all__ = ["Distinct", "Levels", "Moments", "Quantiles", "Sketch", "restored"]
+__all__ = ["Distinct", "Levels", "Moments", "Quantiles", "Sample", "Sketch", "restored"]
