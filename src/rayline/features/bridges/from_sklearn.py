@@ -179,7 +179,7 @@ def _lookups(part: _Part, encoder: Any) -> list[LookupColumn]:
         asked = _Asked(part, encoder, place, slice(start, end))
         levels = encoder.categories_[place].tolist()
         table = dict(zip(levels, asked.many(levels), strict=True))
-        found.append(lookup(source, source, suffixes, table, asked.unknown(), asked.missing()))
+        found.append(lookup(f"{part.name}.{source}", source, suffixes, table, asked.unknown(), asked.missing()))
     return found
 
 
@@ -231,7 +231,8 @@ class _Asked:
         known = self.encoder.categories_[self.place]
         if known.dtype.kind in "biu":
             return self._try(_another(known)) if len(self.part.steps) == 1 else None
-        return self._try(np.nan)
+        first = self.part.steps[0]
+        return self._try(first.missing_values if type(first).__name__ == "SimpleImputer" else np.nan)
 
     def _try(self, level: Any) -> Numbers | None:
         import warnings

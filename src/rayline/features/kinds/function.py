@@ -6,6 +6,7 @@ the mean of the training part's other results. Finite results are cut to 1e100 b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from rayline.features.recorded.expression import expression
 from rayline.features.scales import Scale
 from rayline.features.schema import digest_of
 from rayline.features.sketches import Moments
+
+PATH = re.compile(r"[\w.]+:\w+")  # anything else is a formula
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ def _finish(feature: Feature, observed: Observed) -> FunctionColumn:
 
 def _recorded(name: str, setting: FunctionConfig) -> tuple[Callable[..., Any], Recorded]:
     place = _place(name, setting)
-    if ":" in setting.function:
+    if PATH.fullmatch(setting.function):
         function = imported(setting.function, f"features.columns.{name}.function")
         if not callable(function):
             raise ConfigError(f"{place} is a {type(function).__name__}, which cannot be called.")

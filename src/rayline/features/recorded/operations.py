@@ -63,7 +63,7 @@ EXACT: dict[str, Callable[..., Number]] = {
 INEXACT = (
     *("arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "ceil", "copysign", "cos"),
     *("cosh", "deg2rad", "degrees", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "heaviside", "hypot"),
-    *("log", "log10", "log1p", "log2", "logaddexp", "power", "rad2deg", "radians", "reciprocal", "remainder", "rint"),
+    *("log", "log10", "log1p", "log2", "logaddexp", "rad2deg", "radians", "reciprocal", "remainder", "rint"),
     *("sign", "signbit", "sin", "sinh", "tan", "tanh", "trunc"),
 )
 
@@ -116,6 +116,20 @@ def _interp(values: Array, places: Array, heights: Array) -> Array:
     return result
 
 
+def _power(base: Array, exponent: Array) -> Array:
+    """Return ``numpy.power`` of two arrays, not shorter than two rows: of one, NumPy takes a short way for squares."""
+    if np.size(exponent) == 1 and np.ndim(exponent):
+        shorter: Array = np.power(np.repeat(base, 2), np.repeat(exponent, 2))[:1]
+        return shorter
+    result: Array = np.power(base, exponent)
+    return result
+
+
+def _one_power(base: Number, exponent: Number) -> Number:
+    result: Number = np.power(base, np.array([exponent, exponent], dtype=np.float64))[0].item()
+    return result
+
+
 def _operations() -> dict[str, Operation]:
     found = {}
     for name in (*EXACT, *INEXACT):
@@ -123,6 +137,7 @@ def _operations() -> dict[str, Operation]:
         one = EXACT.get(name) or _through_numpy(function)
         found[name] = Operation(function, one, name in EXACT, function.nin)
     return found | {
+        "power": Operation(_power, _one_power, False, 2),
         "divide": Operation(np.divide, _divide, True, 2),
         "maximum": Operation(lambda a, b: np.maximum(a, b) + 0.0, _larger, True, 2),
         "minimum": Operation(lambda a, b: np.minimum(a, b) + 0.0, _smaller, True, 2),
