@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayline.config import FeaturesConfig, FunctionConfig
@@ -113,6 +113,7 @@ def test_a_recording_gives_what_the_function_gives_for_many_rows_and_for_one(
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"interp", "bins"}))
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_operation_gives_one_row_what_it_gives_many(name: str, data: st.DataObject) -> None:
     operation = OPERATIONS[name]

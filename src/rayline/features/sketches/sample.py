@@ -22,8 +22,9 @@ Words = NDArray[np.uint64]
 class Sample:
     """Different rows and how often each occurs; among rows of one hash their numbers decide.
 
-    A row is kept or not whatever the number of its twins, and ``counts`` are exact, so that a row's weight is its share
-    of all rows.
+    Up to ``KEPT`` different rows the sample is the whole. Beyond it a row is kept or not whatever the number of its
+    twins, and ``counts`` are exact: a mean over the sample is right on average, and far from it only where a few rows
+    that are all alike make up much of a large table.
 
     Attributes:
         words: uint64 (m, 1 + width), at most ``KEPT`` rows in ascending order: the hash, then the bits of each number.
