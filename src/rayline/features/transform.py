@@ -180,6 +180,12 @@ class FittedFeatureSet:
         self._refuse_rows(array, codes < 0, f"is not one of the classes {', '.join(self.classes)}")
         return codes
 
+    def to_sklearn(self, *, partial: bool = False) -> Any:
+        """Return a fitted scikit-learn ``Pipeline`` of equal output on pandas frames: see ``features/bridges``."""
+        from rayline.features.bridges.to_sklearn import to_sklearn
+
+        return to_sklearn(self, partial=partial)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values; ``from_json`` gives the same numbers to the last bit."""
         return {

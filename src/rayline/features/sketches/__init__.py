@@ -9,6 +9,7 @@ from rayline.features.sketches.documents import Documents
 from rayline.features.sketches.levels import Levels
 from rayline.features.sketches.moments import Moments
 from rayline.features.sketches.quantiles import Quantiles
+from rayline.features.sketches.sample import Sample
 from rayline.features.sketches.seam import Sketch, restored
 from rayline.features.sketches.targets import TargetSums
 from rayline.features.sketches.vector_moments import VectorMoments
@@ -19,6 +20,7 @@ __all__ = [
     "Levels",
     "Moments",
     "Quantiles",
+    "Sample",
     "Sketch",
     "TargetSums",
     "VectorMoments",
