@@ -154,15 +154,18 @@ def _proposal(config: Config, schema: Schema) -> Proposal:
 def _leakage(config: Config, schema: Schema, table: pa.Table) -> tuple[Leak, ...]:
     from rayline.features.inference import inputs_of
     from rayline.features.leakage_report import leakage
-    from rayline.features.split import plan_split, read_times
+    from rayline.features.split import in_order, plan_split
 
+    split, marked = config.data.split, in_order(table)
     try:
         plan = plan_split(
-            config.data.split,
+            split,
             tuple(table.column_names),
-            lambda column: read_times(table.column(column), column),
+            lambda _, see: iter((see(marked),)),
+            schema.target,
+            by_number=schema.task == "regression",
         )
-        parts = plan.parts(table)
+        parts = plan.parts(marked)
     except (UsageError, KeyError):  # a table that cannot be divided has no two sides to be on
         parts = None
     return leakage(table, inputs_of(schema, config.features), config.data.split, parts)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import yaml
 
 from rayline.config import Config, DataConfig, parse
@@ -78,7 +77,7 @@ def _leakage(table: pa.Table, inferred: Inferred, config: Config) -> tuple[Leak,
     from rayline.features.split import plan_split
 
     split = config.data.split
-    parts = plan_split(split, tuple(table.column_names), lambda _: np.arange(table.num_rows, dtype=np.float64))
+    parts = plan_split(split, tuple(table.column_names), lambda _, see: iter((see(table),)))
     return (*told(inferred.dropped), *split_leaks(table, inferred.schema, split, parts.parts(table)))
 
 

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from rayline.errors import BundleError, NotFoundError, TrackingError, UsageError
+from rayline.features.facts import DataFacts
 from rayline.features.identity import PartFacts
-from rayline.features.prepared import DataFacts
 from rayline.registry.bundle import Bundle
 from rayline.registry.memory import MemoryStore
 from rayline.registry.mlflow_store import MlflowStore

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pytest
 
 from rayline.errors import TrackingError
+from rayline.features.facts import DataFacts
 from rayline.features.identity import PartFacts
-from rayline.features.prepared import DataFacts
 from rayline.registry.mlflow_store import MlflowStore
 from registry_examples import make_bundle, mixed_table, real_table
 

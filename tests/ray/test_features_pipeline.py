@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from rayline.config import Config, DataConfig, FeaturesConfig, SplitConfig
+from rayline.config import CategoricalConfig, Config, DataConfig, FeaturesConfig, SplitConfig
 from rayline.errors import DataError, NotFoundError, ValidationFailed
-from rayline.features import sources
+from rayline.features import pipeline, sources
 from rayline.features.blocks import fold, in_blocks
 from rayline.features.feature_set import FeatureSet
 from rayline.features.inference import schema_for
@@ -25,7 +26,17 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
-NAMES = ("features.json", "reference.json", "facts.json", "train.parquet", "valid.parquet", "test.parquet")
+NAMES = (
+    "features.json",
+    "reference.json",
+    "facts.json",
+    "origin.json",
+    "sample.npy",
+    "sample.parquet",
+    "test",
+    "train",
+    "valid",
+)
 SAMPLE = ("sample.npy", "sample.parquet")
 
 
@@ -136,7 +147,7 @@ def test_a_finished_step_is_read_back(tmp_path: Path) -> None:
     prepared = prepare(config, tmp_path / "out")
     loaded = Prepared.load(tmp_path / "out")
     assert loaded == prepared
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted((*NAMES, *SAMPLE))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(NAMES)
     assert {part: each.rows for part, each in loaded.facts.parts.items()} == loaded.facts.rows
     raw, matrix = loaded.sample()
     assert raw.column_names == ["kind", "size", "day", "y"]
@@ -163,7 +174,8 @@ def test_broken_data_is_refused_and_what_was_there_stays(tmp_path: Path) -> None
     with pytest.raises(ValidationFailed, match=r"'size' is not a finite number in 1 rows .* row 600: 'many'"):
         prepare(config, tmp_path / "out", schema, rows_per_block=100)
     assert Prepared.load(tmp_path / "out") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "out"]
+    (parts,) = tmp_path.glob("parts-*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "out", parts.name]
 
 
 def test_an_empty_part_is_refused(tmp_path: Path) -> None:
@@ -190,3 +202,28 @@ def test_an_error_in_a_block_comes_back_as_ours() -> None:
     broken = table.set_column(1, "size", pa.array(["many"] * 50))
     with pytest.raises(DataError, match="row 0, column 'size': 'many' is not a finite number"):
         list(fold(in_blocks(broken), features.observe))
+
+
+def test_a_changed_column_is_computed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow.csv.write_csv(small_table(), tmp_path / "a.csv")
+    config = config_of(tmp_path / "a.csv", "y")
+    first = prepare(config, tmp_path / "first", rows_per_block=200)
+    assert first.computed == 3
+    again = prepare(config, tmp_path / "again", rows_per_block=200)
+    assert again.computed == 0
+    changed = msgspec.structs.replace(
+        config.features, columns={"kind": CategoricalConfig(encode="target"), "size": "numeric", "day": "datetime"}
+    )
+    other = msgspec.structs.replace(config, features=changed)
+    monkeypatch.setattr(pipeline, "divide", refuse)  # the source is not looked at again
+    found = prepare(other, tmp_path / "changed", rows_per_block=200)
+    assert found.computed == 1
+    monkeypatch.undo()
+    fresh = prepare(other, tmp_path / "elsewhere" / "fresh", rows_per_block=70)
+    assert fresh.features == found.features
+    assert np.array_equal(fresh.train()[0], found.train()[0])
+    assert np.array_equal(again.train()[0], first.train()[0])
+
+
+def refuse(*args: object, **named: object) -> None:
+    raise AssertionError("the source was divided again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from rayline.errors import DataError, RaylineError, RowError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 RESULT = "result"
@@ -50,6 +51,21 @@ def fold(dataset: Any, look: Callable[[pa.Table], Result]) -> Iterator[Result]:
                 yield result
 
 
+def over(items: Sequence[Item], look: Callable[[Item], Result]) -> Iterator[Result]:
+    """Yield ``look(item)`` for every item, in order: one task of Ray Data for each.
+
+    Raises:
+        RaylineError: what ``look`` raised.
+    """
+    import pyarrow as pa
+    import ray.data
+
+    if items:
+        with quiet():
+            packed = [pa.table({RESULT: pa.array([pickle.dumps(item)], pa.large_binary())}) for item in items]
+            yield from fold(ray.data.from_arrow(packed), _OnItem(look))
+
+
 def in_blocks(table: pa.Table, rows: int = ROWS_PER_BLOCK) -> Any:
     """Return a ``ray.data.Dataset`` of an Arrow table, cut into blocks of about ``rows`` rows."""
     import ray.data
@@ -80,6 +96,14 @@ def quiet() -> Iterator[None]:
     finally:
         context.enable_progress_bars, context.execution_options.preserve_order = before
         logger.setLevel(level)
+
+
+@dataclass(frozen=True, slots=True)
+class _OnItem:
+    look: Callable[[Any], Any]
+
+    def __call__(self, block: pa.Table) -> Any:
+        return self.look(pickle.loads(block.column(RESULT)[0].as_buffer()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rayline.features.findings import EXAMPLES, WHOLE_ROWS, Findings, Place, Tal
 from rayline.features.hashing import row_hashes
 from rayline.features.rules import Break, Mask, column_breaks, target_breaks
 from rayline.features.schema import ColumnSchema, Schema
-from rayline.features.split import POSITION
+from rayline.features.split import MARKS, without_marks
 from rayline.features.twins import Twins, Words
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def counted(
     table = batch.table
     tallies: dict[Place, Tally] = {}
     for column in absent:
-        spare = [name for name in table.column_names if name not in (*schema.names, schema.target, POSITION)]
+        spare = [name for name in table.column_names if name not in (*schema.names, schema.target, *MARKS)]
         near = nearest(column.name, spare) or (spare[0] if len(spare) == len(absent) == 1 else None)
         hint = f": is it '{near}' now?" if near else ""
         tallies[column.name, "presence", f"column is missing{hint}"] = Tally(len(batch))
@@ -101,11 +101,11 @@ def _twins(batch: Batch, schema: Schema, hashes: Words | None, environment: Envi
             rows = np.flatnonzero(~batch.raw(column.name, column.kind).missing).astype(np.int64)
             found[column.name] = Twins.of(row_hashes(batch.table, (column.name,))[rows], rows)
     if schema.max_duplicates is not None:
-        whole = hashes if hashes is not None else row_hashes(without_position(batch.table))
+        whole = hashes if hashes is not None else row_hashes(as_in_source(batch.table))
         found[WHOLE_ROWS] = Twins.of(whole)
     return found
 
 
-def without_position(table: pa.Table) -> pa.Table:
-    """Return the table as the source has it."""
-    return table.drop_columns([POSITION]) if POSITION in table.column_names else table
+def as_in_source(table: pa.Table) -> pa.Table:
+    """Return the table without the marks of the split."""
+    return table.select(list(without_marks(table.column_names)))

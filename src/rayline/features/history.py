@@ -7,12 +7,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rayline.config import Config, FeaturesConfig
 from rayline.features.blocks import ROWS_PER_BLOCK, in_blocks, quiet
 from rayline.features.join import join_tables, taken
-from rayline.features.split import POSITION
+from rayline.features.split import POSITION, in_order
 from rayline.features.tables import FeatureTable, opened
 from rayline.features.windows import window_groups, with_windows
 
@@ -118,12 +116,11 @@ def _in_memory(dataset: Any, table: pa.Table) -> bool:
 
 
 def _positioned(table: pa.Table, dataset: Any) -> pa.Table:
-    import pyarrow as pa
 
     with quiet():
         if POSITION not in dataset.schema().names:
             return table
-    return table.append_column(POSITION, pa.array(np.arange(table.num_rows)))
+    return in_order(table)
 
 
 def _head(features: FeaturesConfig, table: pa.Table, dataset: Any, sources: list[FeatureTable]) -> pa.Table:

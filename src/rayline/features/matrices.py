@@ -53,7 +53,7 @@ def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, aroun
     files = [file for part in APPLIED for file in parts.of(part)]
     for _ in over(files, _Apply(features, parts, folder, reused)):
         pass
-    origin = {"parts": parts.path.name, "columns": {key: first for key, (first, _) in keys.items()}}
+    origin = {"parts": parts.identity, "columns": {key: first for key, (first, _) in keys.items()}}
     (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return len(features.columns) - (len(reused.places) if reused else 0)
 
@@ -130,7 +130,7 @@ def _keys(features: FittedFeatureSet, parts: Parts) -> dict[str, tuple[int, int]
     keys: dict[str, tuple[int, int]] = {}
     first = 0
     for place, column in enumerate(features.columns):
-        keys[digest_of({"column": column.to_json(), "parts": parts.path.name})] = first, place
+        keys[digest_of({"column": column.to_json(), "parts": parts.identity})] = first, place
         first += len(column.output_names)
     return keys
 

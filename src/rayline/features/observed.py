@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayline.errors import RaylineError
-from rayline.features.feature_set import FeatureSet
+from rayline.features.feature_set import FeatureSet, Wanted
 from rayline.features.state import ColumnState, FitState, sketches_from_json, sketches_to_json
 
 
@@ -37,15 +37,15 @@ class Observations:
                 extras[name] = sketches_from_json(raw)
         return FitState(columns, extras)
 
-    def keep(self, features: FeatureSet, state: FitState) -> None:
-        """Keep what was observed."""
+    def keep(self, features: FeatureSet, state: FitState, seen: Wanted) -> None:
+        """Keep what was observed; a feature that was looked at and has nothing of its own is kept as that."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, key in features.column_keys().items():
-            if name in state.columns:
+            if name in seen.columns:
                 self._write(key, state.columns[name].to_json())
         for name, key in features.feature_keys().items():
-            if name in state.extras:
-                self._write(key, sketches_to_json(state.extras[name]))
+            if name in seen.features:
+                self._write(key, sketches_to_json(state.extras.get(name, {})))
 
     def _read(self, key: str) -> Any:
         try:

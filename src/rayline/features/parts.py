@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.errors import RaylineError
 from rayline.features.facts import DataFacts
+from rayline.features.schema import digest_of
 from rayline.features.split import PARTS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "parts.json"
 SAMPLE = "sample.parquet"
+OBSERVED = "observed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Parts:
             return None
         fits = found.judged == judged or not found.facts.quarantined
         return found if complete and fits else None
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits over the rows and how they lie in the files: what matrices are made of."""
+        rows = {name: each.digest for name, each in self.facts.parts.items()}
+        return digest_of({"rows": rows, "files": [asdict(each) for each in self.files]})
 
     def of(self, part: str) -> tuple[PartFile, ...]:
         """Return the files of one part."""

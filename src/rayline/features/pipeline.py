@@ -1,49 +1,52 @@
-"""The features step on Ray Data: two executions from a source to arrays, whatever its size.
+"""The features step on Ray Data: a source becomes fitted features and arrays, whatever its size.
 
-The first looks at every block once: it validates, divides, fits on the training rows, counts and digests. The second
-applies the fitted features. Blocks come back in the order of the source, and nothing that is written depends on how
-the rows were cut into blocks.
+One look at the source checks, divides and observes every block and writes the rows by part, on the workers that have
+them. A second applies the fitted features to these files. What is known of the same rows from an earlier run is not
+computed again: the parts, the observation of a column, its features in the matrix. Nothing that is written depends on
+how the rows were cut into blocks.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import os
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rayline.config import Config
-from rayline.errors import DataError
-from rayline.features.blocks import ROWS_PER_BLOCK, fold
-from rayline.features.feature_set import FeatureSet
-from rayline.features.hashing import mix, row_hashes
-from rayline.features.inference import schema_for
+from rayline.config import Config, plain
+from rayline.features.blocks import ROWS_PER_BLOCK, over
+from rayline.features.divide import divide
+from rayline.features.facts import DataFacts
+from rayline.features.feature_set import FeatureSet, Wanted
+from rayline.features.findings import counts, merge_findings
+from rayline.features.history import history_digest, with_history
+from rayline.features.inference import inputs_of, schema_for
+from rayline.features.matrices import write_matrices
+from rayline.features.observed import Observations
 from rayline.features.opening import open_source
-from rayline.features.prepared import DataFacts, Prepared, replacing, write_values
-from rayline.features.reference import reference_of, smallest
-from rayline.features.schema import Schema
-from rayline.features.sizes import SplitSizes
+from rayline.features.parts import OBSERVED, SAMPLE, PartFile, Parts
+from rayline.features.prepared import Prepared, replacing, write_sample, write_values
+from rayline.features.quarantine import FOLDER as QUARANTINE
+from rayline.features.reference import reference_of
+from rayline.features.schema import Schema, digest_of
+from rayline.features.schema_file import configured_schema
 from rayline.features.sources import source_digest
-from rayline.features.split import PARTS, SplitPlan, inputs_beside, plan_split, without_marks
-from rayline.features.state import FitState
-from rayline.features.transform import FittedFeatureSet
-from rayline.features.validation import Findings, find, refuse
+from rayline.features.split import inputs_beside, plan_split, without_marks
+from rayline.features.state import FitState, merge_all
+from rayline.features.validation import Judge
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["DataFacts", "Prepared", "input_digest", "prepare"]
 
-SECOND = np.uint64(0xD1B54A32D192ED03)  # gives the digest a second, independent sum
+SKEW_ROWS = 1_000  # of the training part that are kept with their features, to compare serving with
 
 
 def input_digest(config: Config) -> str:
-    """Return 16 hex digits that change when the content of the configured source does; needs no Ray."""
-    return source_digest(config.data)
+    """Return 16 hex digits that change when the content of the configured sources does; needs no Ray."""
+    return history_digest(config, source_digest(config.data))
 
 
 def prepare(
@@ -53,8 +56,9 @@ def prepare(
 
     Args:
         config: the project. Ray must be connected.
-        out: the folder to write; it appears, or is replaced, only when everything in it is complete.
-        schema: what the data must look like; inferred from the data where None.
+        out: the folder to write; it appears, or is replaced, only when everything in it is complete. Beside it lie
+            the parts that later runs read in place of the source.
+        schema: what the data must look like; the configured schema file, or inferred from the data, where None.
         rows_per_block: how finely small sources are cut; changes nothing in the result.
 
     Raises:
@@ -62,134 +66,112 @@ def prepare(
         ValidationFailed: values break the schema; the message counts them by column and rule.
     """
     opened = open_source(config.data, rows_per_block)
-    table, dataset = opened.table, opened.dataset
-    features = inputs_beside(config.data.split, config.features)
-    schema = schema or schema_for(features, table)
-    names, by_number = without_marks(table.column_names), schema.task == "regression"
-    plan = plan_split(config.data.split, names, opened.look, schema.target, by_number=by_number)
-    feature_set = FeatureSet.from_config(features, schema)
-    summary = Summary()
-    for each in fold(dataset, _Summarise(feature_set, plan)):
-        summary = summary.merged(each)
-    anomalies = summary.findings.anomalies()
-    refuse(anomalies, config.data.label)
-    refuse_empty_parts(summary.sizes, config)
-    fitted = feature_set.finish(summary.state)
-    assert summary.sample is not None
-    facts = DataFacts(
-        config.data.label,
-        summary.digest(names),
-        summary.sizes.by_part(),
-        schema.fingerprint,
-        tuple(f"'{each.column}' {each.rule} in {each.rows:,} rows ({each.share:.1%})" for each in anomalies),
-        summary.sizes.left_out,
-        summary.sizes.shares(),
-    )
-    with replacing(out) as folder:
-        _write_parts(folder, fold(dataset, _Apply(fitted, plan)))
-        write_values(folder, fitted, reference_of(schema, summary.state), facts)
-    return Prepared(out, fitted, facts)
+    table, dataset = with_history(config, opened.table, opened.dataset, rows_per_block)
+    names = without_marks(table.column_names)
+    declared = inputs_beside(config.data.split, config.features)
+    judge = Judge(schema or configured_schema(config) or schema_for(declared, table), config.validate)
+    schema = inputs_of(judge.schema, declared)
+    features = FeatureSet.from_config(declared, schema)
+    folder = out.parent / f"parts-{_parts_key(config, names)}"
+    parts = Parts.find(folder, judge.fingerprint)
+    state = None if parts is None else _observed(parts, features, judge, config)
+    if parts is None or state is None:
+        by_number = schema.task == "regression"
+        plan = plan_split(config.data.split, names, opened.look, schema.target, by_number=by_number)
+        parts = divide(config, dataset, names, features, plan, judge, folder)
+        state = _observed(parts, features, judge, config)
+    assert state is not None
+    facts = replace(state.facts, source=config.data.label, schema_fingerprint=schema.fingerprint)
+    fitted = features.finish(state.rows)
+    with replacing(out) as fresh:
+        computed = write_matrices(parts, fitted, fresh, out.parent)
+        sample = _sample(parts)
+        write_sample(fresh, sample, fitted.transform(sample))
+        write_values(fresh, fitted, reference_of(schema, state.rows), facts)
+        _link(parts.path / "test", fresh / "test")
+        _link(parts.path / QUARANTINE, fresh / QUARANTINE)
+    return Prepared(out, fitted, facts, computed)
+
+
+def _parts_key(config: Config, names: tuple[str, ...]) -> str:
+    """Return what the division of a source depends on: its content, and how it is read and divided."""
+    data = {key: value for key, value in plain(config.data).items() if key != "source"}
+    history = {key: plain(config.features)[key] for key in ("join", "windows")}
+    split = {"data": data, "history": history, "names": sorted(names)}
+    stratified = config.features.target if config.data.split.by == "stratified" else None
+    return digest_of({"input": input_digest(config), "stratified": stratified, **split})
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What the first execution learns of some rows. Merging is exact and takes any order."""
+class _Observed:
+    """What the training rows say, and what the data is."""
 
-    sizes: SplitSizes = field(default_factory=SplitSizes)
-    sums: tuple[int, int] = (0, 0)
-    findings: Findings = field(default_factory=Findings)
-    state: FitState = field(default_factory=FitState)
-    sample: pa.Table | None = None
-    sample_hashes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    rows: FitState
+    facts: DataFacts
 
-    def merged(self, other: Summary) -> Summary:
-        """Return the summary of both sets of rows together."""
-        sample, hashes = self._samples(other)
-        return Summary(
-            self.sizes.merged(other.sizes),
-            ((self.sums[0] + other.sums[0]) % 2**64, (self.sums[1] + other.sums[1]) % 2**64),
-            self.findings.merged(other.findings),
-            self.state.merged(other.state),
-            sample,
-            hashes,
-        )
 
-    def digest(self, names: Iterable[str]) -> str:
-        """Return 32 hex digits over the rows' content and the columns' names."""
-        text = f"{self.sizes.total} {self.sums[0]:016x} {self.sums[1]:016x} {sorted(names)!r}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def _observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config) -> _Observed | None:
+    """Return what the training rows say. What is not known of them is looked at, and checked, in one execution.
 
-    def _samples(self, other: Summary) -> tuple[pa.Table | None, NDArray[np.uint64]]:
-        import pyarrow as pa
-
-        if self.sample is None or other.sample is None:
-            one = other if self.sample is None else self
-            return one.sample, one.sample_hashes
-        both = pa.concat_tables([self.sample, other.sample], promote_options="permissive")
-        return smallest(both, np.concatenate([self.sample_hashes, other.sample_hashes]))
+    Returns:
+        None where the check would set rows aside: the source must be divided anew, without them.
+    """
+    observations = Observations(parts.path / OBSERVED)
+    known, facts, everything = observations.known(features), parts.facts, features.everything
+    missing = Wanted(everything.columns - known.columns.keys(), everything.features - known.extras.keys())
+    if not missing:
+        return _Observed(known, facts)
+    columns = tuple(each for each in judge.schema.columns if each.name in missing.columns)
+    partial = replace(judge, schema=replace(judge.schema, columns=columns))
+    looked = list(over(parts.files, _Look(parts, features, missing, partial)))
+    findings = merge_findings(each.findings for each in looked)
+    anomalies = partial.refuse(findings, config.data.label)
+    if findings.quarantined:
+        return None
+    warnings = tuple(dict.fromkeys((*facts.warnings, *(str(each) for each in anomalies))))
+    state = merge_all(each.state for each in looked)
+    observations.keep(features, state, missing)
+    rules = {**facts.anomalies, **counts(anomalies)}
+    return _Observed(known.merged(state), replace(facts, warnings=warnings, anomalies=rules))
 
 
 @dataclass(frozen=True, slots=True)
-class _Summarise:
-    feature_set: FeatureSet
-    plan: SplitPlan
-
-    def __call__(self, table: pa.Table) -> Summary:
-        schema = self.feature_set.schema
-        hashes = row_hashes(table, without_marks(table.column_names))
-        parts = self.plan.parts(table, hashes)
-        classes = table.column(schema.target) if schema.classes and schema.target in table.column_names else None
-        sums = tuple(int(mix(hashes ^ salt).sum(dtype=np.uint64)) for salt in (np.uint64(0), SECOND))
-        findings = find(table, schema)
-        summary = Summary(SplitSizes.of(parts, classes), (sums[0], sums[1]), findings)
-        if findings.broken:
-            return summary
-        chosen = parts == 0
-        train = table.filter(chosen)
-        sample, sample_hashes = smallest(train.select([*schema.names, schema.target]), hashes[chosen])
-        state = self.feature_set.observe(train)
-        return Summary(summary.sizes, summary.sums, findings, state, sample, sample_hashes)
+class _Looked:
+    state: FitState
+    findings: Any
 
 
 @dataclass(frozen=True, slots=True)
-class _Apply:
-    features: FittedFeatureSet
-    plan: SplitPlan
+class _Look:
+    """Looks at what is missing in one file of the parts: checks it, and observes it in the training rows."""
 
-    def __call__(self, table: pa.Table) -> dict[str, pa.Table]:
-        parts = self.plan.parts(table)
-        pieces = {part: table.filter(parts == number) for number, part in enumerate(PARTS)}
-        done = {part: self._arrays(pieces[part], part == "train") for part in ("train", "valid")}
-        return {**done, "test": pieces["test"].select(without_marks(table.column_names))}
+    parts: Parts
+    features: FeatureSet
+    missing: Wanted
+    judge: Judge
 
-    def _arrays(self, table: pa.Table, training: bool) -> pa.Table:
-        import pyarrow as pa
-
-        flat = pa.array(self.features.transform(table, training=training).reshape(-1))
-        x = pa.FixedSizeListArray.from_arrays(flat, self.features.width)
-        return pa.table({"x": x, "y": self.features.encode_target(table)})
-
-
-def refuse_empty_parts(sizes: SplitSizes, config: Config) -> None:
-    """Raise ``DataError`` where a part has no rows."""
-    for part, count in sizes.by_part().items():
-        if not count:
-            raise DataError(
-                f"the {part} part has no rows: the {sizes.total} rows of '{config.data.label}' are too few, or too "
-                "alike, for this split. Give more data, or other shares under data.split."
-            )
+    def __call__(self, file: PartFile) -> _Looked:
+        schema = self.features.schema
+        table = self.parts.read(file, (*schema.names, schema.target))
+        judged = self.judge(table)
+        if judged.broken or file.part != "train":
+            return _Looked(FitState(), judged.findings)
+        return _Looked(self.features.observe(judged.rows_of(table), self.missing), judged.findings)
 
 
-def _write_parts(folder: Path, blocks: Iterable[dict[str, pa.Table]]) -> None:
+def _sample(parts: Parts) -> pa.Table:
     from pyarrow import parquet
 
-    writers: dict[str, Any] = {}
-    try:
-        for block in blocks:
-            for part, piece in block.items():
-                if part not in writers:
-                    writers[part] = parquet.ParquetWriter(folder / f"{part}.parquet", piece.schema)
-                writers[part].write_table(piece.cast(writers[part].schema))
-    finally:
-        for writer in writers.values():
-            writer.close()
+    return parquet.read_table(parts.path / SAMPLE).slice(0, SKEW_ROWS)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give the files of a folder a second name, so that the parts may go away; copies where the disk knows no links."""
+    if not source.is_dir():
+        return
+    target.mkdir()
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copy2(file, target / file.name)

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from rayline.errors import DataError, NotFoundError
 from rayline.features import packing
-from rayline.features.identity import PartFacts
+from rayline.features.facts import DataFacts
+from rayline.features.matrices import matrix_dataset, read_matrix
 from rayline.features.request_rows import request_rows
 from rayline.features.transform import FittedFeatureSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 2
+FORMAT = 3
 FEATURES = "features.json"
 ARRAYS = "features.arrow"
 SAMPLE = "sample"
@@ -33,33 +34,17 @@ FACTS = "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What data was used.
-
-    Attributes:
-        digest: 32 hex digits over the rows' content, whatever their order.
-        rows: rows of the parts ``train``, ``valid`` and ``test``.
-        warnings: what validation remarked and the features handle, one sentence each.
-        parts: rows and digest of each part, by its name.
-        counts: rows that break a rule of the schema, by rule.
-    """
-
-    source: str
-    digest: str
-    rows: dict[str, int]
-    schema_fingerprint: str
-    warnings: tuple[str, ...] = ()
-    parts: dict[str, PartFacts] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A finished features step: the fitted features, the three parts and the facts."""
+    """A finished features step: the fitted features, the three parts and the facts.
+
+    ``computed`` is how many features were computed when it was made, where the others were known; None of one that was
+    loaded.
+    """
 
     path: Path
     features: FittedFeatureSet
     facts: DataFacts
+    computed: int | None = field(default=None, compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Prepared:
@@ -75,7 +60,7 @@ class Prepared:
             raw = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             if raw.pop("format") != FORMAT:
                 raise DataError(f"prepared data in '{folder}' is of another Rayline's format. Use `--fresh`.")
-            return cls(folder, features, _facts(raw))
+            return cls(folder, features, DataFacts.from_json(raw))
         except FileNotFoundError as error:
             raise NotFoundError(f"'{folder}' holds no prepared data. `rayline run` makes it.") from error
         except (ValueError, TypeError, KeyError) as error:
@@ -91,7 +76,11 @@ class Prepared:
 
     def test_table(self) -> pa.Table:
         """Return the raw rows of the test part, all columns of the source."""
-        return self._table("test")
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        tables = [parquet.read_table(file) for file in self._raw_files()]
+        return pa.concat_tables(tables, promote_options="permissive")
 
     def example(self, rows: int = 5) -> list[dict[str, Any]]:
         """Return some raw test rows as a request would send them: the input columns, JSON-ready."""
@@ -121,18 +110,15 @@ class Prepared:
         """Return a part as a ``ray.data.Dataset``: columns ``x`` and ``y``, or the raw rows of ``test``."""
         import ray.data
 
-        return ray.data.read_parquet(str(self.path / f"{part}.parquet"))
+        if part == "test":
+            return ray.data.read_parquet([str(file) for file in self._raw_files()])
+        return matrix_dataset(self.path, part)
 
     def _arrays(self, part: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        table = self._table(part).combine_chunks()
-        x = table.column("x").combine_chunks().flatten().to_numpy().reshape(-1, self.features.width)
-        # Copies: what comes from Arrow is read-only, and torch takes writable arrays.
-        return np.array(x), np.array(table.column("y").to_numpy())
+        return read_matrix(self.path, part, self.facts.rows[part], self.features.width)
 
-    def _table(self, part: str) -> pa.Table:
-        from pyarrow import parquet
-
-        return parquet.read_table(self.path / f"{part}.parquet")
+    def _raw_files(self) -> list[Path]:
+        return sorted((self.path / "test").glob("*.parquet"))
 
 
 @contextmanager
@@ -160,7 +146,7 @@ def write_values(folder: Path, features: FittedFeatureSet, reference: dict[str, 
     for name, values in (
         (FEATURES, left),
         (REFERENCE, reference),
-        (FACTS, {"format": FORMAT, **asdict(facts)}),
+        (FACTS, {"format": FORMAT, **facts.to_json()}),
     ):
         (folder / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -177,8 +163,3 @@ def _read_features(folder: Path) -> dict[str, Any]:
     left = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
     arrays = folder / ARRAYS
     return packing.unpacked(left, packing.from_bytes(arrays.read_bytes()) if arrays.exists() else None)
-
-
-def _facts(raw: Mapping[str, Any]) -> DataFacts:
-    parts = {name: PartFacts(**each) for name, each in raw["parts"].items()}
-    return DataFacts(**{**raw, "warnings": tuple(raw["warnings"]), "parts": parts})

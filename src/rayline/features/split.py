@@ -155,6 +155,13 @@ def plan_split(
     return _plan_time(split, (rest.train, rest.valid), look)
 
 
+def in_order(table: pa.Table) -> pa.Table:
+    """Return the table with each row's number as a mark."""
+    import pyarrow as pa
+
+    return table.append_column(POSITION, pa.array(np.arange(table.num_rows)))
+
+
 def without_marks(names: list[str]) -> tuple[str, ...]:
     """Return the columns that are the source's own."""
     return tuple(name for name in names if name not in MARKS)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayline.config import Environment, Policy, ValidateConfig
+from rayline.config import Environment, Policy, ValidateConfig, plain
 from rayline.errors import ValidationFailed
 from rayline.features.arrow_values import READERS
 from rayline.features.batch import Batch
-from rayline.features.counting import broken_rows, counted, most_missing, without_position
+from rayline.features.counting import as_in_source, broken_rows, counted, most_missing
 from rayline.features.findings import (
     EXAMPLES,
     WHOLE_ROWS,
@@ -28,7 +28,7 @@ from rayline.features.findings import (
     merge_findings,
 )
 from rayline.features.quarantine import set_aside
-from rayline.features.schema import Schema
+from rayline.features.schema import Schema, digest_of
 from rayline.features.twins import Words
 
 if TYPE_CHECKING:
@@ -86,8 +86,13 @@ class Judge:
         if not masks:
             return Judged(findings, None, None, broken)
         out = np.logical_or.reduce(masks)
-        aside = set_aside(without_position(batch.table), chosen, out)
+        aside = set_aside(as_in_source(batch.table), chosen, out)
         return Judged(replace(findings, quarantined=int(out.sum())), ~out, aside, broken)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over all that decides which rows are set aside."""
+        return digest_of({"schema": self.schema.to_json(), "checks": plain(self.checks), "in": self.environment})
 
     def policy(self, rule: str) -> Policy:
         """Return what the configuration says of a rule; a column that is missing always stops a run."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-    from rayline.features.prepared import DataFacts
+    from rayline.features.facts import DataFacts
     from rayline.features.schema import Schema
     from rayline.registry.bundle import Bundle
 

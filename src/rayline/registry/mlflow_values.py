@@ -11,7 +11,7 @@ from rayline.errors import ConfigError
 from rayline.registry.store import UsedData, Version, used_data
 
 if TYPE_CHECKING:
-    from rayline.features.prepared import DataFacts
+    from rayline.features.facts import DataFacts
     from rayline.features.schema import Schema
 
 PARENT_TAG = "mlflow.parentRunId"

@@ -14,7 +14,7 @@ from rayline.errors import NotFoundError, UsageError, suggestion
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rayline.features.prepared import DataFacts
+    from rayline.features.facts import DataFacts
     from rayline.features.schema import Schema
     from rayline.registry.bundle import Bundle
 
