@@ -83,6 +83,7 @@ def features(project: Project) -> Record:
         return {
             "path": str(prepared.path),
             "rows": facts.rows,
+            "left_out": facts.left_out,
             "columns": len(prepared.features.input_columns),
             "width": prepared.features.width,
             "digest": facts.digest,
@@ -242,6 +243,8 @@ def _trial_event(config: Config, trial: Trial) -> TrialEnded:
 def _features_line(result: Result) -> str:
     rows = result["rows"]
     parts = ", ".join(f"{rows[part]:,} {part}" for part in ("train", "valid", "test"))
+    if result.get("left_out"):
+        parts += f"; {result['left_out']:,} left out by the gap"
     become = f"{result['columns']} columns become {result['width']} features"
     return f"{sum(rows.values()):,} rows fit their schema ({parts}); {become}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -312,3 +313,15 @@ def test_a_dataset_is_computed_once_and_is_the_table_it_stands_for(
     assert data.source == handed_over(table).source
     with quiet(), pytest.raises(DataError, match="the Dataset handed over has no rows"):
         handed_over(ray.data.from_arrow(table.slice(0, 0)))
+
+
+def test_a_filesystem_of_fsspec_reaches_the_workers(tmp_path: Path, in_parallel: Callable[[], None]) -> None:
+    folder = in_files(shop(300), tmp_path / "a", "csv", 1)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(folder / "0.csv", "0.csv")
+    data = DataConfig(source=f"zip://0.csv::{tmp_path}/a.zip")
+    whole = read_table(data)
+    assert whole.num_rows == 300
+    in_parallel()
+    assert too_large(data)
+    assert sum(fold(read_dataset(data, whole.schema), lambda block: int(block.num_rows))) == 300

@@ -142,6 +142,7 @@ def time_plan(table: pa.Table, column: str | None = None, size: int | None = Non
     return plan_split(split, tuple(table.column_names), looking(table, size))
 
 
+@settings(deadline=None)
 @given(st.lists(st.datetimes(), min_size=20, max_size=60, unique=True), st.integers(1, 7))
 def test_time_puts_the_latest_rows_into_the_test(moments: list[object], size: int) -> None:
     table = pa.table({"t": pa.array(moments, pa.timestamp("us"))})
@@ -325,6 +326,7 @@ def test_the_hashes_at_hand_give_the_same_parts() -> None:
         assert np.array_equal(plan.parts(table, hashes), plan.parts(table))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-1, 2), st.sampled_from("abc")), max_size=60), st.integers(0, 60))
 def test_sizes_add_up(rows: list[tuple[int, str]], cut: int) -> None:
     parts = np.array([part for part, _ in rows], dtype=np.int8)

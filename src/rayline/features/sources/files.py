@@ -102,10 +102,11 @@ class FileSource:
     def _compare_columns(self) -> None:
         """Refuse a file with other columns before any is read: Ray would fill what it lacks with nothing."""
         files = self.files
+        if files.format == "jsonl":  # a line leaves out what it has no value for; a key too many is told while reading
+            return
         first, *rest = _each(lambda path: columns_of(files, path), files.paths)
         for path, found in zip(files.paths[1:], rest, strict=True):
-            if files.format != "jsonl":  # a line of JSON leaves out what it has no value for
-                _refuse_other_columns(found.names, path, first.names, files.paths[0])
+            _refuse_other_columns(found.names, path, first.names, files.paths[0])
             if files.format == "parquet":
                 self._refuse_other_types(found, path, first)
 

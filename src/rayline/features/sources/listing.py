@@ -67,13 +67,17 @@ def opened(source: str) -> tuple[Any, str]:
 
     if "://" not in source:
         return fs.LocalFileSystem(), source
+    if "::" in source:  # a chain of fsspec's, such as zip://table.csv::https://host/tables.zip
+        return _by_fsspec(source)
     try:
         filesystem, path = fs.FileSystem.from_uri(source)
         return filesystem, path
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        if "Unrecognized filesystem" not in str(error) and not isinstance(error, pa.ArrowNotImplementedError):
+    except pa.ArrowNotImplementedError:  # this build of Arrow lacks the client
+        return _by_fsspec(source)
+    except pa.ArrowInvalid as error:
+        if "Unrecognized filesystem" not in str(error):
             raise
-    return _by_fsspec(source)
+        return _by_fsspec(source)
 
 
 def is_compressed(path: str) -> bool:
