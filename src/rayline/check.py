@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rayline.config import Config, DataConfig, Environment, FeaturesConfig
-from rayline.errors import ConfigError, RaylineError, UsageError
+from rayline.errors import ConfigError, RaylineError
 from rayline.project import Project
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from rayline.features.findings import Anomaly
     from rayline.features.leakage_report import Leak
     from rayline.features.schema import Schema
@@ -89,6 +87,8 @@ def check(
         ConfigError: the schema file is wrong, or there is none to update.
     """
     from rayline.features.checking import look
+    from rayline.features.inference import inputs_of
+    from rayline.features.leakage_report import leakage
     from rayline.features.swaps import swaps
     from rayline.features.validation import Judge
 
@@ -101,7 +101,9 @@ def check(
     looked = look(data, judge, project.connect, facts=update)
     anomalies = judge.verdict(looked.findings)
     limit = looked.findings.quarantined > config.validate.quarantine_limit * max(looked.findings.rows, 1)
-    leaks = _leakage(config, schema, looked.head) if environment == "TRAINING" else ()
+    leaks: tuple[Leak, ...] = ()
+    if environment == "TRAINING":
+        leaks = leakage(looked.head, inputs_of(schema, config.features), config.data.split)
     proposal = None
     if update:
         from rayline.features.proposal import proposed
@@ -144,28 +146,14 @@ def _schema(config: Config) -> tuple[Schema, Whose]:
 
 
 def _proposal(config: Config, schema: Schema) -> Proposal:
+    from rayline.features.schema_file import parsed_schema
     from rayline.features.schema_text import revised_text
 
     file = Path(config.validate.schema or "")
     before = file.read_text(encoding="utf-8")
-    return Proposal(file, before, revised_text(before, schema))
-
-
-def _leakage(config: Config, schema: Schema, table: pa.Table) -> tuple[Leak, ...]:
-    from rayline.features.inference import inputs_of
-    from rayline.features.leakage_report import leakage
-    from rayline.features.split import plan_split, read_times
-
-    try:
-        plan = plan_split(
-            config.data.split,
-            tuple(table.column_names),
-            lambda column: read_times(table.column(column), column),
-        )
-        parts = plan.parts(table)
-    except (UsageError, KeyError):  # a table that cannot be divided has no two sides to be on
-        parts = None
-    return leakage(table, inputs_of(schema, config.features), config.data.split, parts)
+    changed = {each.name: each for each in schema.columns}  # what the features drop is not looked at, and stays
+    columns = tuple(changed.get(each.name, each) for each in parsed_schema(before).columns)
+    return Proposal(file, before, revised_text(before, replace(schema, columns=columns)))
 
 
 def _describes(features: FeaturesConfig, schema: Schema) -> bool:

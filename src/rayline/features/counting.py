@@ -15,11 +15,12 @@ from rayline.features.findings import EXAMPLES, WHOLE_ROWS, Findings, Place, Tal
 from rayline.features.hashing import row_hashes
 from rayline.features.rules import Break, Mask, column_breaks, target_breaks
 from rayline.features.schema import ColumnSchema, Schema
-from rayline.features.split import POSITION
 from rayline.features.twins import Twins, Words
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MARK = "__rayline_"  # begins the names of columns that are not the source's own
 
 
 def broken_rows(
@@ -57,7 +58,11 @@ def counted(
     table = batch.table
     tallies: dict[Place, Tally] = {}
     for column in absent:
-        spare = [name for name in table.column_names if name not in (*schema.names, schema.target, POSITION)]
+        spare = [
+            name
+            for name in table.column_names
+            if name not in (*schema.names, schema.target) and not name.startswith(MARK)
+        ]
         near = nearest(column.name, spare) or (spare[0] if len(spare) == len(absent) == 1 else None)
         hint = f": is it '{near}' now?" if near else ""
         tallies[column.name, "presence", f"column is missing{hint}"] = Tally(len(batch))
@@ -101,11 +106,12 @@ def _twins(batch: Batch, schema: Schema, hashes: Words | None, environment: Envi
             rows = np.flatnonzero(~batch.raw(column.name, column.kind).missing).astype(np.int64)
             found[column.name] = Twins.of(row_hashes(batch.table, (column.name,))[rows], rows)
     if schema.max_duplicates is not None:
-        whole = hashes if hashes is not None else row_hashes(without_position(batch.table))
+        whole = hashes if hashes is not None else row_hashes(without_marks(batch.table))
         found[WHOLE_ROWS] = Twins.of(whole)
     return found
 
 
-def without_position(table: pa.Table) -> pa.Table:
-    """Return the table as the source has it."""
-    return table.drop_columns([POSITION]) if POSITION in table.column_names else table
+def without_marks(table: pa.Table) -> pa.Table:
+    """Return the table as the source has it, without the marks that a split needs."""
+    marks = [name for name in table.column_names if name.startswith(MARK)]
+    return table.drop_columns(marks) if marks else table

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from rayline.config import Config, DataConfig
 from rayline.errors import DataError
 from rayline.features.blocks import ROWS_PER_BLOCK, fold, in_blocks
+from rayline.features.checking import as_text
 from rayline.features.feature_set import FeatureSet
 from rayline.features.findings import Findings, counts
 from rayline.features.hashing import mix, row_hashes
 from rayline.features.inference import inputs_of, schema_for
+from rayline.features.leakage_report import refuse_leaks
 from rayline.features.prepared import DataFacts, Prepared, replacing, write_values
 from rayline.features.quarantine import FOLDER as QUARANTINE
 from rayline.features.quarantine import QuarantineWriter
@@ -63,9 +65,12 @@ def prepare(
         NotFoundError, ConfigError, DataError: the source, the target, a column or the split is not usable.
         ValidationFailed: values break the schema; the message counts them by column and rule.
     """
-    table, dataset = _opened(config.data, rows_per_block)
+    # Text that is no number can be set aside only where it is read as text.
+    text = config.validate.policies.type == "quarantine"
+    table, dataset = _opened(config.data, rows_per_block, text)
     judge = Judge(schema or configured_schema(config) or schema_for(config.features, table), config.validate)
     schema = inputs_of(judge.schema, config.features)
+    refuse_leaks(table, schema, config)
     plan = _plan(config, table, dataset)
     feature_set = FeatureSet.from_config(config.features, schema)
     summary = Summary()
@@ -192,14 +197,14 @@ def refuse_empty_parts(rows: tuple[int, int, int], config: Config) -> None:
             )
 
 
-def _opened(data: DataConfig, rows_per_block: int) -> tuple[pa.Table, Any]:
+def _opened(data: DataConfig, rows_per_block: int, text: bool) -> tuple[pa.Table, Any]:
     """Return a table to infer from and the whole source as a Dataset; a source that fits is read once, here."""
     import pyarrow as pa
 
     in_file_order = data.split.by == "time" and data.split.column is None
     if too_large(data) and not in_file_order:
         head = read_table(data, head=True)
-        return head, read_dataset(data, head.schema)
+        return head, read_dataset(data, as_text(head.schema) if text else head.schema)
     table = read_table(data)
     whole = table.append_column(POSITION, pa.array(np.arange(table.num_rows))) if in_file_order else table
     return table, in_blocks(whole, rows_per_block)

@@ -16,7 +16,7 @@ from rayline.config import Environment, Policy, ValidateConfig
 from rayline.errors import ValidationFailed
 from rayline.features.arrow_values import READERS
 from rayline.features.batch import Batch
-from rayline.features.counting import broken_rows, counted, most_missing, without_position
+from rayline.features.counting import broken_rows, counted, most_missing, without_marks
 from rayline.features.findings import (
     EXAMPLES,
     WHOLE_ROWS,
@@ -86,7 +86,7 @@ class Judge:
         if not masks:
             return Judged(findings, None, None, broken)
         out = np.logical_or.reduce(masks)
-        aside = set_aside(without_position(batch.table), chosen, out)
+        aside = set_aside(without_marks(batch.table), chosen, out)
         return Judged(replace(findings, quarantined=int(out.sum())), ~out, aside, broken)
 
     def policy(self, rule: str) -> Policy:

@@ -79,6 +79,26 @@ def test_a_change_is_proposed_as_a_diff_and_applied_only_when_told(
     assert (code, values["diff"], values["anomalies"]) == (0, "", [])
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_at_a_terminal_the_answer_decides(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: bool
+) -> None:
+    monkeypatch.setattr("rayline.cli.show.confirmed", lambda question: answer)
+    (folder / "later.csv").write_text(GOOD + WORSE)
+    assert run(["validate", str(folder / "rayline.yaml"), str(folder / "later.csv"), "--update"]) == 0
+    assert (read_schema(folder / "schema.yaml").columns[0].maximum == 99.0) is answer
+    assert ("changed" in capsys.readouterr().out) is answer
+
+
+def test_columns_that_the_features_drop_stay_in_the_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = folder / "schema.yaml"
+    schema.write_text(schema.read_text().replace("columns:\n", "columns:\n  id: {kind: numeric, unique: true}\n"))
+    (folder / "later.csv").write_text(GOOD + WORSE)
+    code, values = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), "--update", "--yes")
+    assert (code, values["applied"]) == (0, True)
+    assert "  id: {kind: numeric, unique: true}\n" in schema.read_text()
+
+
 def test_what_cannot_be_read_is_no_change_of_the_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "later.csv").write_text(GOOD + "163,big,red,no\n")
     code, values = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), "--update", "--yes")
@@ -150,3 +170,13 @@ def test_the_table_names_column_rule_policy_share_and_rows(
     said = capsys.readouterr().out
     for word in ("size", "type", "fail", "3.23%", "row 60: 'big'", "row 61: 'huge'", "is not a finite number"):
         assert word in said
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "digits", "iris", "wine"])
+def test_bundled_sets_fit_the_schema_that_init_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(["init", f"sklearn:{name}", "--target", "target", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    code, values = told(capsys, str(tmp_path / "rayline.yaml"), "--update")
+    assert (code, values["anomalies"], values["leakage"], values["diff"]) == (0, [], [], "")
