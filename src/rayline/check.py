@@ -100,7 +100,7 @@ def check(
     data = config.data if source is None else DataConfig(source=source)
     looked = look(data, judge, project.connect, facts=update)
     anomalies = judge.verdict(looked.findings)
-    limit = looked.findings.quarantined > config.validate.quarantine_limit * max(looked.findings.rows, 1)
+    past = judge.past_quarantine_limit(looked.findings)
     leaks: tuple[Leak, ...] = ()
     if environment == "TRAINING":
         leaks = leakage(looked.head, inputs_of(schema, config.features), config.data.split)
@@ -109,9 +109,9 @@ def check(
         from rayline.features.proposal import proposed
 
         proposal = _proposal(config, proposed(schema, looked.seen, looked.findings, environment))
-    broken = limit or any(each.policy == "fail" for each in anomalies)
+    broken = past is not None or any(each.policy == "fail" for each in anomalies)
     valid = not broken and not (leaks and config.validate.policies.leakage == "fail")
-    hints = swaps(looked.head, schema, anomalies)
+    hints = (*swaps(looked.head, schema, anomalies), *([past] if past is not None else []))
     return Checked(whose, environment, looked.findings.rows, anomalies, leaks, hints, valid, proposal)
 
 

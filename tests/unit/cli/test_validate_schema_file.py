@@ -10,6 +10,7 @@ import pytest
 from rayline import config
 from rayline.cli.app import run
 from rayline.features.schema_file import read_schema
+from rayline.project import Project
 
 GOOD = "id,size,colour,label\n" + "".join(
     f"{100 + n},{n * 7 % 13},{'red' if n % 3 else 'blue'},{'yes' if n % 2 else 'no'}\n" for n in range(60)
@@ -139,8 +140,11 @@ def test_a_policy_decides(
 def test_more_rows_set_aside_than_allowed_is_a_no(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "later.csv").write_text(GOOD + "160,3,green,yes\n" * 5)
     settings = ("--set", "validate.policies.domain=quarantine")
-    code, _ = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), *settings)
-    assert code == 1
+    code, values = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), *settings)
+    assert (code, values["valid"]) == (1, False)
+    assert values["hints"] == [
+        "5 of 65 rows (7.7%) would be set aside, more than validate.quarantine_limit allows (5.0%)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,3 +184,12 @@ def test_bundled_sets_fit_the_schema_that_init_writes(
     capsys.readouterr()
     code, values = told(capsys, str(tmp_path / "rayline.yaml"), "--update")
     assert (code, values["anomalies"], values["leakage"], values["diff"]) == (0, [], [], "")
+
+
+def test_an_edited_schema_makes_another_features_step(folder: Path) -> None:
+    file, schema = folder / "rayline.yaml", folder / "schema.yaml"
+    before = Project(config.load(file)).key("features")
+    schema.write_text("# reviewed\n" + schema.read_text())
+    assert Project(config.load(file)).key("features") == before
+    schema.write_text(schema.read_text().replace("max: 12", "max: 20"))
+    assert Project(config.load(file)).key("features") != before
