@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rayline.config import Config, DataConfig, Environment, FeaturesConfig
-from rayline.errors import ConfigError, RaylineError, UsageError
+from rayline.errors import ConfigError, RaylineError
 from rayline.project import Project
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from rayline.features.findings import Anomaly
     from rayline.features.leakage_report import Leak
     from rayline.features.schema import Schema
@@ -89,6 +87,8 @@ def check(
         ConfigError: the schema file is wrong, or there is none to update.
     """
     from rayline.features.checking import look
+    from rayline.features.inference import inputs_of
+    from rayline.features.leakage_report import leakage
     from rayline.features.swaps import swaps
     from rayline.features.validation import Judge
 
@@ -100,16 +100,18 @@ def check(
     data = config.data if source is None else DataConfig(source=source)
     looked = look(data, judge, project.connect, facts=update)
     anomalies = judge.verdict(looked.findings)
-    limit = looked.findings.quarantined > config.validate.quarantine_limit * max(looked.findings.rows, 1)
-    leaks = _leakage(config, schema, looked.head) if environment == "TRAINING" else ()
+    past = judge.past_quarantine_limit(looked.findings)
+    leaks: tuple[Leak, ...] = ()
+    if environment == "TRAINING":
+        leaks = leakage(looked.head, inputs_of(schema, config.features), config.data.split)
     proposal = None
     if update:
         from rayline.features.proposal import proposed
 
         proposal = _proposal(config, proposed(schema, looked.seen, looked.findings, environment))
-    broken = limit or any(each.policy == "fail" for each in anomalies)
+    broken = past is not None or any(each.policy == "fail" for each in anomalies)
     valid = not broken and not (leaks and config.validate.policies.leakage == "fail")
-    hints = swaps(looked.head, schema, anomalies)
+    hints = (*swaps(looked.head, schema, anomalies), *([past] if past is not None else []))
     return Checked(whose, environment, looked.findings.rows, anomalies, leaks, hints, valid, proposal)
 
 
@@ -144,11 +146,14 @@ def _schema(config: Config) -> tuple[Schema, Whose]:
 
 
 def _proposal(config: Config, schema: Schema) -> Proposal:
+    from rayline.features.schema_file import parsed_schema
     from rayline.features.schema_text import revised_text
 
     file = Path(config.validate.schema or "")
     before = file.read_text(encoding="utf-8")
-    return Proposal(file, before, revised_text(before, schema))
+    changed = {each.name: each for each in schema.columns}  # what the features drop is not looked at, and stays
+    columns = tuple(changed.get(each.name, each) for each in parsed_schema(before).columns)
+    return Proposal(file, before, revised_text(before, replace(schema, columns=columns)))
 
 
 def _leakage(config: Config, schema: Schema, table: pa.Table) -> tuple[Leak, ...]:

@@ -80,6 +80,8 @@ def features(project: Project) -> Record:
         facts = prepared.facts
         for warning in facts.warnings:
             project.listener(Notice(warning))
+        if facts.quarantined:
+            project.listener(Notice(f"{facts.quarantined:,} rows are set aside in '{prepared.path / 'quarantine'}'"))
         return {
             "path": str(prepared.path),
             "rows": facts.rows,

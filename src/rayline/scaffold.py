@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from rayline.config import Config, DataConfig, parse
+from rayline.config import DataConfig, parse
 from rayline.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from rayline.features.inference import Inferred
     from rayline.features.leakage_report import Leak
     from rayline.features.schema import ColumnSchema
@@ -49,6 +47,7 @@ def scaffold(source: str, *, target: str, name: str | None, out: Path, force: bo
         DataError: the table cannot be read, has no such target, or nothing to learn from.
     """
     from rayline.features.inference import infer
+    from rayline.features.leakage_report import split_leaks, told
     from rayline.features.proposal import with_limits
     from rayline.features.schema_text import schema_text
     from rayline.features.sources import read_table, too_large
@@ -62,23 +61,14 @@ def scaffold(source: str, *, target: str, name: str | None, out: Path, force: bo
     inferred = infer(table, target)
     chosen = name or _name_of(source)
     text = _document(chosen, _seen_from(out, source), table.num_rows, inferred)
-    leaks = _leakage(table, inferred, parse(yaml.safe_load(text)))
+    split = parse(yaml.safe_load(text)).data.split
+    leaks = (*told(inferred.dropped), *split_leaks(table, inferred.schema, split))
     out.mkdir(parents=True, exist_ok=True)
     for each, content in ((schema_file, schema_text(with_limits(inferred.schema, table))), (file, text)):
         draft = each.with_suffix(".draft")
         draft.write_text(content, encoding="utf-8")
         draft.replace(each)
     return Scaffold(file, schema_file, chosen, table.num_rows, inferred, leaks)
-
-
-def _leakage(table: pa.Table, inferred: Inferred, config: Config) -> tuple[Leak, ...]:
-    """Return what was left out because it leaks, and what of the split does."""
-    from rayline.features.leakage_report import split_leaks, told
-    from rayline.features.split import plan_split
-
-    split = config.data.split
-    parts = plan_split(split, tuple(table.column_names), lambda _, see: iter((see(table),)))
-    return (*told(inferred.dropped), *split_leaks(table, inferred.schema, split, parts.parts(table)))
 
 
 def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:

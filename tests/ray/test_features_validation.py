@@ -50,11 +50,15 @@ def project(folder: Path, good: pa.Table, lines: dict[int, str], **checks: objec
     )
 
 
-def test_rows_are_set_aside_and_the_run_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_rows_are_set_aside_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
     good = table_of()
     bad = {41: '"a",many,0.5', 300: '"z",0.5,2', 599: '"a",0.5,'}
     policies = PoliciesConfig(type="quarantine", domain="quarantine", target="quarantine")
     config = project(tmp_path, good, bad, policies=policies)
+    if large:
+        monkeypatch.setattr(sources, "ONE_READ_BYTES", 0)
+        monkeypatch.setattr(sources, "HEAD_BYTES", 500)
     whole = prepare(config, tmp_path / "whole")
     cut = prepare(config, tmp_path / "cut", rows_per_block=70)
     for done in (whole, cut):

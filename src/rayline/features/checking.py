@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rayline.config import DataConfig, FeaturesConfig
-from rayline.errors import DataError, RowError
+from rayline.errors import DataError, NotFoundError, RowError
 from rayline.features.arrow_values import READERS
 from rayline.features.batch import Batch
 from rayline.features.findings import Findings
@@ -62,7 +62,7 @@ def look(data: DataConfig, judge: Judge, connect: Callable[[], None], *, facts: 
     try:
         whole = _folded(read_dataset(data, head.schema), LookOf(judge, facts))
     except DataError:
-        if find_files(data).format != "csv":
+        if not _is_csv(data):
             raise
         # Somewhere a value is not of the type that the first rows suggest: as text, it can be told which.
         whole = _folded(read_dataset(data, as_text(head.schema)), LookOf(judge, facts))
@@ -112,6 +112,13 @@ def as_text(schema: Any) -> Any:
     import pyarrow as pa
 
     return pa.schema([(name, pa.string()) for name in schema.names])
+
+
+def _is_csv(data: DataConfig) -> bool:
+    try:
+        return find_files(data).format == "csv"
+    except (NotFoundError, DataError):  # no files at all
+        return False
 
 
 def _folded(dataset: Any, each: LookOf) -> Facts:

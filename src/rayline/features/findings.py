@@ -58,6 +58,7 @@ class Anomaly:
     def __str__(self) -> str:
         place = f"'{self.column}' {self.message}" if self.column else self.message
         found = f" in {self.rows:,} rows ({self.share:.1%})" if self.rows else ""
+        found += ", set aside" if self.policy == "quarantine" else ""
         told = f", for instance {self.examples[0]}" if self.examples else ""
         return f"{place}{found}{told}"
 

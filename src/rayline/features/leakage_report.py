@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rayline.config import SplitConfig
+from rayline.config import Config, SplitConfig
+from rayline.errors import ValidationFailed
 from rayline.features.inference import identifier
-from rayline.features.leakage import MOST_ROWS, Suggestion, leaks
-from rayline.features.leakage_split import copied_inputs, keys, later_than, neighbours
+from rayline.features.leakage import Suggestion, leaks
+from rayline.features.leakage_split import copied_inputs, keys, later_than, neighbours, parts_of
 from rayline.features.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+MOST_ROWS = 100_000  # that follow one another, to look for leaks between the parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,13 @@ class Leak:
         return f"{', '.join(self.columns)} {self.reason}" if self.kind in ("alone", "identifier") else self.reason
 
 
-def leakage(
-    table: pa.Table, schema: Schema, split: SplitConfig, parts: NDArray[np.int8] | None = None
-) -> tuple[Leak, ...]:
-    """Return the leaks of a table with these inputs, target and split; of a large one, of its first 100,000 rows.
+def leakage(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[Leak, ...]:
+    """Return the leaks of a table with these inputs, target and split.
 
     Args:
         table: raw rows; nothing can be told without the target.
         schema: the inputs that the features look at; what is dropped leaks nothing.
         split: as configured.
-        parts: int8 (n,): 0 train, 1 valid, 2 test; None where the rows were not divided.
     """
     if schema.target not in table.column_names or not table.num_rows:
         return ()
@@ -56,19 +54,18 @@ def leakage(
     known = {name for leak in found for name in leak.columns}
     rest = tuple(each for each in columns if each.name not in known)
     found += told(leaks(table, rest, schema.target, schema.task))
-    return (*found, *split_leaks(table, schema, split, parts))
+    return (*found, *split_leaks(table, schema, split))
 
 
-def split_leaks(
-    table: pa.Table, schema: Schema, split: SplitConfig, parts: NDArray[np.int8] | None = None
-) -> tuple[Leak, ...]:
+def split_leaks(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[Leak, ...]:
     """Return the leaks between the parts alone, as ``leakage`` does."""
+    parts = parts_of(table, split)
     table, parts = table.slice(0, MOST_ROWS), None if parts is None else parts[:MOST_ROWS]
     found: list[Leak] = []
     copied = None if parts is None else copied_inputs(table, schema, parts)
     if copied is not None:
         found.append(Leak("duplicates", (), copied))
-    if split.column is not None:
+    if split.by == "time" and split.column is not None:
         late = later_than(table, schema, split.column)
         found += [Leak("time", (name,), f"'{name}' {reason}") for name, reason in late.items()]
     near = neighbours(table, schema, split)
@@ -78,6 +75,18 @@ def split_leaks(
     if shared is not None:
         found.append(Leak("key", shared[:1], shared[1]))
     return tuple(found)
+
+
+def refuse_leaks(table: pa.Table, schema: Schema, config: Config) -> None:
+    """Raise ``ValidationFailed`` for a leak, where the configuration says that one stops a run."""
+    found = leakage(table, schema, config.data.split) if config.validate.policies.leakage == "fail" else ()
+    if found:
+        raise ValidationFailed(
+            "the target can be known beforehand:\n"
+            + "\n".join(f"  {each}" for each in found)
+            + "\nLeave these columns out (features.drop), divide the rows otherwise (data.split), or only warn "
+            "(validate.policies.leakage)."
+        )
 
 
 def identified(table: pa.Table, names: Iterable[str]) -> tuple[Leak, ...]:

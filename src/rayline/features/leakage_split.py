@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.config import SplitConfig
+from rayline.errors import UsageError
 from rayline.features import arrow_values
 from rayline.features.arrow_values import READERS
 from rayline.features.hashing import row_hashes
 from rayline.features.schema import Schema
+from rayline.features.split import plan_split, read_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +27,17 @@ COPIED = 0.01  # share of the test rows whose inputs were trained on
 IN_ORDER = 0.99  # share of rows not earlier than the row before, for a file that is in the order of a column
 ALIKE = 0.5  # how much of the target one row tells of the next, or of the others of its key; 0 is chance
 LATER = 0.01
+AT_RANDOM = ("hash", "stratified")  # splits of single rows
 KEY = re.compile(r"(^|_|-)(id|key|uuid)$|[a-z](Id|ID|Key)$", re.ASCII)
+
+
+def parts_of(table: pa.Table, split: SplitConfig) -> NDArray[np.int8] | None:
+    """Return the part of each row (0 train, 1 valid, 2 test), or None where these rows cannot be divided."""
+    try:
+        plan = plan_split(split, tuple(table.column_names), lambda name: read_times(table.column(name), name))
+        return plan.parts(table)
+    except (UsageError, KeyError):  # no such column, rows without a time, or parts that are files of their own
+        return None
 
 
 def copied_inputs(table: pa.Table, schema: Schema, parts: NDArray[np.int8]) -> str | None:
@@ -74,7 +86,7 @@ def later_than(table: pa.Table, schema: Schema, event_time: str) -> dict[str, st
 
 def neighbours(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[str, str] | None:
     """Return the column of time and what is wrong, where rows are split at random but tell of the next in time."""
-    if split.by != "hash" or split.key is not None or table.num_rows < FEWEST_ROWS:
+    if split.by not in AT_RANDOM or split.key is not None or table.num_rows < FEWEST_ROWS:
         return None
     answer = _answer(table, schema)
     for column in schema.columns:
@@ -97,7 +109,7 @@ def neighbours(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[str
 
 def keys(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[str, str] | None:
     """Return the column and what is wrong, where rows of one key lie on both sides and their targets are alike."""
-    if split.by != "hash" or split.key is not None or table.num_rows < FEWEST_ROWS:
+    if split.by not in AT_RANDOM or split.key is not None or table.num_rows < FEWEST_ROWS:
         return None
     answer = _answer(table, schema)
     for name in table.column_names:

@@ -47,13 +47,20 @@ class Opened:
             yield from fold(self.dataset if columns is None else self.part(columns), see)
 
 
-def open_source(data: DataConfig, rows_per_block: int = ROWS_PER_BLOCK) -> Opened:
+def open_source(data: DataConfig, rows_per_block: int = ROWS_PER_BLOCK, *, text: bool = False) -> Opened:
     """Open a source, once: what fits is read here; what does not is read on the cluster, when it is looked at.
+
+    Args:
+        data: the source and its split.
+        rows_per_block: how finely a source that fits is cut.
+        text: read every column of a large CSV as text, so that a value that is no number is told rather than refused.
 
     Raises:
         RaylineError: as ``read_table``.
         ConfigError: the split goes by the order of rows, and the source has none.
     """
+    import pyarrow as pa
+
     if data.split.by == "time" and data.split.column is None:
         return _in_file_order(data, rows_per_block)
     files = parts_of(data)
@@ -65,15 +72,16 @@ def open_source(data: DataConfig, rows_per_block: int = ROWS_PER_BLOCK) -> Opene
         return Opened(table, in_blocks(rows, rows_per_block), rows, lambda columns: None)
     heads = [read_table(each, head=True) for _, each in files]
     head = _together(heads, data)
+    types = pa.schema([(name, pa.string()) for name in head.column_names]) if text else head.schema
 
     def read(columns: tuple[str, ...] | None = None) -> Any:
-        first, *rest = (read_dataset(each, head.schema, columns) for _, each in files)
+        first, *rest = (read_dataset(each, types, columns) for _, each in files)
         return first.union(*rest) if rest else first
 
     if len(files) == 1:
         return Opened(head, read(), None, read)
     marked = [
-        read_dataset(each, head.schema).map_batches(
+        read_dataset(each, types).map_batches(
             _Mark(place, tuple(head.column_names)), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
         )
         for place, each in files

@@ -22,6 +22,7 @@ from rayline.features.feature_set import FeatureSet, Wanted
 from rayline.features.findings import counts, merge_findings
 from rayline.features.history import history_digest, with_history
 from rayline.features.inference import inputs_of, schema_for
+from rayline.features.leakage_report import refuse_leaks
 from rayline.features.matrices import write_matrices
 from rayline.features.observed import Observations
 from rayline.features.opening import open_source
@@ -65,12 +66,14 @@ def prepare(
         NotFoundError, ConfigError, DataError: the source, the target, a column or the split is not usable.
         ValidationFailed: values break the schema; the message counts them by column and rule.
     """
-    opened = open_source(config.data, rows_per_block)
+    # Text that is no number can be set aside only where it is read as text.
+    opened = open_source(config.data, rows_per_block, text=config.validate.policies.type == "quarantine")
     table, dataset = with_history(config, opened.table, opened.dataset, rows_per_block)
     names = without_marks(table.column_names)
     declared = inputs_beside(config.data.split, config.features)
     judge = Judge(schema or configured_schema(config) or schema_for(declared, table), config.validate)
     schema = inputs_of(judge.schema, declared)
+    refuse_leaks(table, schema, config)
     features = FeatureSet.from_config(declared, schema)
     folder = out.parent / f"parts-{_parts_key(config, names)}"
     parts = Parts.find(folder, judge.fingerprint)

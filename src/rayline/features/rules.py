@@ -41,11 +41,13 @@ class Break:
 def column_breaks(array: pa.ChunkedArray, values: Values, column: ColumnSchema) -> Iterator[Break]:
     """Yield what some rows of an input column break; nothing where all is sound."""
     if values.wrong.any():
-        yield Break("type", RULES[column.kind], values.wrong)
+        if column.shape is None:
+            yield Break("type", RULES[column.kind], values.wrong)
+        else:  # the reader was told the shape
+            shape = " by ".join(map(str, column.shape))
+            yield Break("shape", f"is not an array of {shape} finite numbers", values.wrong)
     if not column.nullable and values.gaps:
         yield Break("missing", "has no value, where the schema has always seen one", values.missing)
-    if column.shape is not None:
-        yield from _of_another_shape(array, values, column.shape)
     if column.levels is not None:
         yield from _not_listed(values, column.levels)
     if column.minimum is not None or column.maximum is not None:
@@ -131,27 +133,6 @@ def _fractions(array: Any, values: Values) -> Iterator[Break]:
         parted &= ~(values.missing | values.wrong)
         if parted.any():
             yield Break("integer", "is not a whole number, where the schema has only seen such", parted)
-
-
-def _of_another_shape(array: Any, values: Values, shape: tuple[int, ...]) -> Iterator[Break]:
-    """Compare the length of lists with a vector's; arrays that Arrow types by their shape are compared as a whole."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = array.type
-    if isinstance(kind, pa.FixedShapeTensorType):
-        other = np.full(len(array), tuple(kind.shape) != shape)
-    elif pa.types.is_fixed_size_list(kind) and len(shape) == 1:
-        other = np.full(len(array), kind.list_size != shape[0])
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        lengths = pc.fill_null(pc.list_value_length(array), shape[0])
-        lengths = lengths.combine_chunks() if isinstance(lengths, pa.ChunkedArray) else lengths
-        other = lengths.to_numpy(zero_copy_only=False) != shape[0]
-    else:
-        return
-    other &= ~values.missing
-    if other.any():
-        yield Break("shape", f"is not of the shape {' by '.join(map(str, shape))}", other)
 
 
 def _listed(levels: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rayline.errors import ConfigError
 from rayline.features.canonical import level_text
 from rayline.features.rules import bound_text
 from rayline.features.schema import ENVIRONMENTS, FORMAT, ColumnSchema, Schema
@@ -43,10 +44,22 @@ def schema_text(schema: Schema) -> str:
 def revised_text(text: str, schema: Schema) -> str:
     """Return a file's text with what differs in ``schema`` written anew, and every other line as it was.
 
+    A file whose columns share lines is written anew as a whole.
+
     Raises:
         ConfigError: the text is not a schema.
     """
     before = parsed_schema(text)
+    if schema == before:
+        return text
+    revised = _edited(text, before, schema)
+    try:
+        return revised if parsed_schema(revised) == schema else schema_text(schema)
+    except ConfigError:
+        return schema_text(schema)
+
+
+def _edited(text: str, before: Schema, schema: Schema) -> str:
     lines = text.splitlines()
     edits: list[tuple[int, int, list[str]]] = []
     root = _entries(yaml.compose(text, Loader=yaml.SafeLoader))

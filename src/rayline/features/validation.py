@@ -120,15 +120,21 @@ class Judge:
         """
         anomalies = self.verdict(findings)
         refuse(anomalies, source)
-        share = findings.quarantined / max(findings.rows, 1)
-        if share > self.checks.quarantine_limit:
+        past = self.past_quarantine_limit(findings)
+        if past is not None:
             reasons = "; ".join(str(each) for each in anomalies if each.policy == "quarantine")
-            raise ValidationFailed(
-                f"data '{source}': {findings.quarantined:,} of {findings.rows:,} rows ({share:.1%}) would be set "
-                f"aside, more than validate.quarantine_limit allows ({self.checks.quarantine_limit:.1%}): {reasons}. "
-                "Correct the data, or raise the limit."
-            )
+            raise ValidationFailed(f"data '{source}': {past}: {reasons}. Correct the data, or raise the limit.")
         return tuple(each for each in anomalies if each.policy != "fail")
+
+    def past_quarantine_limit(self, findings: Findings) -> str | None:
+        """Return what is wrong where more rows are set aside than ``quarantine_limit`` allows, or None."""
+        share, limit = findings.quarantined / max(findings.rows, 1), self.checks.quarantine_limit
+        if share <= limit:
+            return None
+        return (
+            f"{findings.quarantined:,} of {findings.rows:,} rows ({share:.1%}) would be set aside, more than "
+            f"validate.quarantine_limit allows ({limit:.1%})"
+        )
 
     def _escalated(self, rule: str, share: float) -> Policy:
         policy = self.policy(rule)

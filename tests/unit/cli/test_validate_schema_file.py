@@ -10,6 +10,7 @@ import pytest
 from rayline import config
 from rayline.cli.app import run
 from rayline.features.schema_file import read_schema
+from rayline.project import Project
 
 GOOD = "id,size,colour,label\n" + "".join(
     f"{100 + n},{n * 7 % 13},{'red' if n % 3 else 'blue'},{'yes' if n % 2 else 'no'}\n" for n in range(60)
@@ -79,6 +80,26 @@ def test_a_change_is_proposed_as_a_diff_and_applied_only_when_told(
     assert (code, values["diff"], values["anomalies"]) == (0, "", [])
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_at_a_terminal_the_answer_decides(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: bool
+) -> None:
+    monkeypatch.setattr("rayline.cli.show.confirmed", lambda question: answer)
+    (folder / "later.csv").write_text(GOOD + WORSE)
+    assert run(["validate", str(folder / "rayline.yaml"), str(folder / "later.csv"), "--update"]) == 0
+    assert (read_schema(folder / "schema.yaml").columns[0].maximum == 99.0) is answer
+    assert ("changed" in capsys.readouterr().out) is answer
+
+
+def test_columns_that_the_features_drop_stay_in_the_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = folder / "schema.yaml"
+    schema.write_text(schema.read_text().replace("columns:\n", "columns:\n  id: {kind: numeric, unique: true}\n"))
+    (folder / "later.csv").write_text(GOOD + WORSE)
+    code, values = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), "--update", "--yes")
+    assert (code, values["applied"]) == (0, True)
+    assert "  id: {kind: numeric, unique: true}\n" in schema.read_text()
+
+
 def test_what_cannot_be_read_is_no_change_of_the_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "later.csv").write_text(GOOD + "163,big,red,no\n")
     code, values = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), "--update", "--yes")
@@ -119,8 +140,11 @@ def test_a_policy_decides(
 def test_more_rows_set_aside_than_allowed_is_a_no(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "later.csv").write_text(GOOD + "160,3,green,yes\n" * 5)
     settings = ("--set", "validate.policies.domain=quarantine")
-    code, _ = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), *settings)
-    assert code == 1
+    code, values = told(capsys, str(folder / "rayline.yaml"), str(folder / "later.csv"), *settings)
+    assert (code, values["valid"]) == (1, False)
+    assert values["hints"] == [
+        "5 of 65 rows (7.7%) would be set aside, more than validate.quarantine_limit allows (5.0%)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,3 +174,22 @@ def test_the_table_names_column_rule_policy_share_and_rows(
     said = capsys.readouterr().out
     for word in ("size", "type", "fail", "3.23%", "row 60: 'big'", "row 61: 'huge'", "is not a finite number"):
         assert word in said
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "digits", "iris", "wine"])
+def test_bundled_sets_fit_the_schema_that_init_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(["init", f"sklearn:{name}", "--target", "target", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    code, values = told(capsys, str(tmp_path / "rayline.yaml"), "--update")
+    assert (code, values["anomalies"], values["leakage"], values["diff"]) == (0, [], [], "")
+
+
+def test_an_edited_schema_makes_another_features_step(folder: Path) -> None:
+    file, schema = folder / "rayline.yaml", folder / "schema.yaml"
+    before = Project(config.load(file)).key("features")
+    schema.write_text("# reviewed\n" + schema.read_text())
+    assert Project(config.load(file)).key("features") == before
+    schema.write_text(schema.read_text().replace("max: 12", "max: 20"))
+    assert Project(config.load(file)).key("features") != before

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayline.config import DataConfig, FeaturesConfig, SplitConfig
+from rayline.config import Config, DataConfig, FeaturesConfig, PoliciesConfig, SplitConfig, ValidateConfig
+from rayline.errors import ValidationFailed
 from rayline.features.inference import infer, schema_for
-from rayline.features.leakage_report import Leak, leakage, told
+from rayline.features.leakage_report import Leak, leakage, refuse_leaks, told
 from rayline.features.sources import read_table
-from rayline.features.split import plan_split, read_times
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
@@ -24,10 +24,8 @@ CODE = np.arange(N) * 7 % 5
 
 
 def leaks_of(table: pa.Table, target: str = "y", split: SplitConfig | None = None) -> dict[str, Leak]:
-    split = split or SplitConfig()
-    plan = plan_split(split, tuple(table.column_names), lambda name: read_times(table.column(name), name))
     schema = schema_for(FeaturesConfig(target=target), table)
-    return {each.kind: each for each in leakage(table, schema, split, plan.parts(table))}
+    return {each.kind: each for each in leakage(table, schema, split or SplitConfig())}
 
 
 def gapped(values: np.ndarray, every: int = 3) -> pa.Array:
@@ -154,6 +152,28 @@ def test_rows_of_one_key_that_are_alike() -> None:
     assert leaks_of(table, split=SplitConfig(key="customer_id")) == {}
     assert leaks_of(pa.table({"humid": customer, "x": NOISE, "y": table.column("y")})) == {}
     assert leaks_of(pa.table({"customer_id": customer, "x": NOISE, "y": CHANCE.normal(size=N)})) == {}
+
+
+def test_a_leak_stops_a_run_where_the_configuration_says_so() -> None:
+    table = pa.table({"x": CHANCE.normal(size=N), "leak": NOISE, "y": NOISE})
+    schema = schema_for(FeaturesConfig(target="y"), table)
+
+    def config(policy: str) -> Config:
+        checks = ValidateConfig(policies=PoliciesConfig(leakage=policy))  # type: ignore[arg-type]
+        data, features = DataConfig(source="t.csv"), FeaturesConfig(target="y")
+        return Config(name="t", data=data, features=features, validate=checks)
+
+    refuse_leaks(table, schema, config("warn"))
+    with pytest.raises(ValidationFailed, match=r"leak equals the target 'y'\nLeave these columns out"):
+        refuse_leaks(table, schema, config("fail"))
+
+
+def test_leaks_of_a_large_table_are_found_anywhere_in_it() -> None:
+    rows = 60_000
+    late = CHANCE.normal(size=rows)
+    copied = np.where(np.arange(rows) < 25_000, CHANCE.normal(size=rows), late)
+    table = pa.table({"x": CHANCE.normal(size=rows), "all": late * 2, "half": copied, "y": late})
+    assert leaks_of(table)["alone"].columns == ("all",)
 
 
 def test_inference_and_report_say_the_same() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayline.config import Config, DataConfig, FeaturesConfig, ValidateConfig
@@ -91,12 +91,14 @@ def schemas(draw: st.DrawFn) -> Schema:
     return Schema(tuple(inputs), target, "multiclass", draw(LEVELS), **limits)
 
 
+@settings(deadline=None)
 @given(schemas())
 def test_a_schema_comes_back_from_its_file_and_from_json(schema: Schema) -> None:
     assert parsed_schema(schema_text(schema)) == schema
     assert Schema.from_json(schema.to_json()) == schema
 
 
+@settings(deadline=None, max_examples=50)
 @given(schemas(), schemas())
 def test_a_changed_file_says_the_changed_schema(before: Schema, after: Schema) -> None:
     kept = {each.name: each for each in before.columns}
@@ -125,6 +127,18 @@ def test_what_a_person_wrote_stays() -> None:
     assert "  # in the order of the form\n" in text
     assert "max_missing: 0.2  # share of rows" in text
     assert text.count("max_duplicates: 0.02") == 1
+
+
+def test_a_file_whose_columns_share_lines_is_written_anew() -> None:
+    text = (
+        "{format: 2, target: y, task: regression, columns: {x: {kind: numeric, min: 0, max: 1},\n"
+        " y: {kind: numeric, environments: [TRAINING]}}}"
+    )
+    schema = parsed_schema(text)
+    assert revised_text(text, schema) == text
+    (column,) = schema.columns
+    wider = replace(schema, columns=(replace(column, maximum=2.0), ColumnSchema("z", "boolean")))
+    assert parsed_schema(revised_text(text, wider)) == wider
 
 
 @pytest.mark.parametrize(
