@@ -187,8 +187,8 @@ def _log_data(store: Store, run_id: str, prepared: Prepared) -> None:
     """Keep which data a Run used, and how many rows broke which rule of the schema."""
     facts = prepared.facts
     store.log_datasets(run_id, facts, prepared.features.schema)
-    if facts.counts:
-        store.log_metrics(run_id, [(f"data_{_metric(rule)}", rows, 0) for rule, rows in facts.counts.items()])
+    if facts.anomalies:
+        store.log_metrics(run_id, [(f"data_{_metric(rule)}", rows, 0) for rule, rows in facts.anomalies.items()])
 
 
 def _metric(rule: str) -> str:

@@ -41,7 +41,7 @@ class DataFacts:
         rows: rows of the parts ``train``, ``valid`` and ``test``.
         warnings: what validation remarked and the features handle, one sentence each.
         parts: rows and digest of each part, by its name.
-        counts: rows that break a rule of the schema, by rule.
+        anomalies: how many rows broke each rule of the schema, by the rule's name.
     """
 
     source: str
@@ -50,7 +50,7 @@ class DataFacts:
     schema_fingerprint: str
     warnings: tuple[str, ...] = ()
     parts: dict[str, PartFacts] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    anomalies: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
