@@ -156,26 +156,6 @@ def _proposal(config: Config, schema: Schema) -> Proposal:
     return Proposal(file, before, revised_text(before, replace(schema, columns=columns)))
 
 
-def _leakage(config: Config, schema: Schema, table: pa.Table) -> tuple[Leak, ...]:
-    from rayline.features.inference import inputs_of
-    from rayline.features.leakage_report import leakage
-    from rayline.features.split import in_order, plan_split
-
-    split, marked = config.data.split, in_order(table)
-    try:
-        plan = plan_split(
-            split,
-            tuple(table.column_names),
-            lambda _, see: iter((see(marked),)),
-            schema.target,
-            by_number=schema.task == "regression",
-        )
-        parts = plan.parts(marked)
-    except (UsageError, KeyError):  # a table that cannot be divided has no two sides to be on
-        parts = None
-    return leakage(table, inputs_of(schema, config.features), config.data.split, parts)
-
-
 def _describes(features: FeaturesConfig, schema: Schema) -> bool:
     """Tell whether the schema could be of this configuration, whatever the data: it may have been edited since."""
     from rayline.features.inference import raw_columns

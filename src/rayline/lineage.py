@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from rayline.config import Config, DataConfig
 from rayline.errors import NotFoundError, RaylineError
 from rayline.project import Project
@@ -191,7 +193,7 @@ def _data(config: Config, made: Mapping[str, Any]) -> Data:
         rows={part: rows[part] for part in sorted(rows, key=_order)},
         parts={part: each["digest"] for part, each in made.get("parts", {}).items()},
         schema=str(made.get("schema_fingerprint", "")),
-        now=source_now(config.data, source, made.get("source_digest")),
+        now=source_now(config, source, made.get("source_digest")),
     )
 
 
@@ -201,22 +203,24 @@ def _order(part: str) -> int:
     return PARTS.index(part) if part in PARTS else len(PARTS)
 
 
-def source_now(data: DataConfig, source: str, digest: str | None) -> str:
+def source_now(config: Config, source: str, digest: str | None) -> str:
     """Return whether a source still has the content of a digest.
 
     Args:
-        data: how the project reads its source today; its format is used where the source is still this one.
+        config: how the project reads its data today; kept to where the source is still this one.
         source: where the data was read from.
         digest: what ``input_digest`` said then; None where that was not kept.
     """
-    from rayline.features.sources import source_digest
+    from rayline.features.pipeline import input_digest
 
     if source.startswith("python:"):
         return "not known: it was handed over from Python"
     if not digest:
         return "not known: this version was made before the source's digest was kept"
     try:
-        found = source_digest(data if data.source == source else DataConfig(source=source))
+        found = input_digest(
+            config if config.data.source == source else replace(config, data=DataConfig(source=source))
+        )
     except NotFoundError:
         return "gone"
     except RaylineError as error:

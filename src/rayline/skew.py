@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FEATURES_WITHIN = 1e-6  # of a feature's value, or absolute
 PREDICTIONS_WITHIN = 1e-5  # of a probability or of the target's standard deviation: a network amplifies its input
+MOST_NUMBERS = 10_000_000  # of all rows together: as JSON about 200 MB; rows of large images are fewer for it
 SECONDS = 300.0
 NOTHING = "Nothing was registered."
 WAY_OUT = (
@@ -65,7 +66,7 @@ def skew_of(path: Path, table: pa.Table, offline: NDArray[np.float32]) -> Skew:
 
     Args:
         path: the bundle's directory.
-        table: raw training rows.
+        table: raw training rows; of very wide ones only the first are sent.
         offline: float32 (n, width), what the batch path made of these rows, not as of training rows.
 
     Raises:
@@ -78,6 +79,8 @@ def skew_of(path: Path, table: pa.Table, offline: NDArray[np.float32]) -> Skew:
 
     bundle = Bundle.load(path)
     features = bundle.features
+    sent = min(table.num_rows, max(1, MOST_NUMBERS // features.width))
+    table, offline = table[:sent], offline[:sent]
     rows = request_rows(table, features.schema, features.input_columns)
     served = _in_a_fresh_process(path, msgspec.json.encode({"rows": rows}))
     if isinstance(served, str):

@@ -153,6 +153,13 @@ def test_a_training_row_that_the_service_refuses_is_named(tmp_path: Path) -> Non
     assert "row 0, column 'size': [2.0] is not a finite number" in message
 
 
+def test_of_very_wide_rows_only_the_first_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make_bundle(tmp_path, mixed_table())
+    monkeypatch.setattr("rayline.skew.MOST_NUMBERS", bundle.features.width * 7 + 1)
+
+    assert skew(bundle, mixed_table()) == Skew(7, 0.0)
+
+
 def rehearsed(bundle: Bundle, table: pa.Table) -> tuple[list[dict[str, Any]], np.ndarray, Rehearsed]:
     offline = bundle.features.transform(table)
     rows = request_rows(table, bundle.features.schema, bundle.features.input_columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayline.features.hashing import row_hashes
@@ -21,6 +21,7 @@ def sums(rows: list[tuple[int, int]]) -> RowSums:
 
 
 @given(words, st.data())
+@settings(deadline=None)
 def test_any_order_and_any_cut_give_the_same(rows: list[tuple[int, int]], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(rows))
     cut = data.draw(st.integers(0, len(rows)))
@@ -29,6 +30,7 @@ def test_any_order_and_any_cut_give_the_same(rows: list[tuple[int, int]], data: 
 
 
 @given(words, words)
+@settings(deadline=None)
 def test_merging_is_symmetric_and_knows_nothing(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> None:
     one, other = sums(left), sums(right)
 
@@ -37,6 +39,7 @@ def test_merging_is_symmetric_and_knows_nothing(left: list[tuple[int, int]], rig
 
 
 @given(words)
+@settings(deadline=None)
 def test_the_whole_is_what_it_is_however_it_is_divided(rows: list[tuple[int, int]]) -> None:
     assert sums(rows).digest(NAMES) == sums([(word, 0) for word, _ in rows]).digest(NAMES)
 

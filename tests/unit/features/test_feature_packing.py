@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayline.errors import SchemaError
@@ -59,6 +59,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 @given(st.dictionaries(keys, values, max_size=4))
+@settings(deadline=None)
 def test_what_is_packed_comes_back_as_it_was(raw: dict[str, Any]) -> None:
     left, table = packed(raw)
     stored = json.loads(json.dumps(left))
@@ -69,6 +70,7 @@ def test_what_is_packed_comes_back_as_it_was(raw: dict[str, Any]) -> None:
 
 
 @given(st.dictionaries(keys, values, max_size=4))
+@settings(deadline=None)
 def test_packing_twice_gives_the_same_bytes(raw: dict[str, Any]) -> None:
     (one, first), (two, second) = packed(raw), packed(json.loads(json.dumps(raw)))
 
