@@ -131,7 +131,7 @@ class ImageConfig(ColumnBase, frozen=True, kw_only=True, tag="image"):
 
 
 class FunctionConfig(ColumnBase, frozen=True, kw_only=True, tag="function"):
-    """A user's own function over arrays, ``my_package.my_module:name``.
+    """A user's own function over arrays, ``my_package.my_module:name``, or a formula such as ``log1p(price / area)``.
 
     It takes one float64 array per name in ``inputs`` (NaN where missing) and returns one array, or a tuple of them. It
     is recorded as a plan of NumPy operations: what serves needs none of its code.

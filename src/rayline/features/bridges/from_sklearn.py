@@ -152,9 +152,19 @@ def _as_transformer(part: _Part) -> Any:
 def _nameless(transformer: Any) -> Any:
     """Return a copy that takes arrays without a warning about the names it was fitted on."""
     copy = deepcopy(transformer)
-    for each in (copy, *_steps(copy)):
-        vars(each).pop("feature_names_in_", None)
+    _forget_names(copy)
     return copy
+
+
+def _forget_names(part: Any) -> None:
+    """Forget them in a transformer and in all that it holds."""
+    if isinstance(part, (list, tuple)):
+        for each in part:
+            _forget_names(each)
+    elif type(part).__module__.startswith("sklearn.") and hasattr(part, "get_params"):
+        vars(part).pop("feature_names_in_", None)
+        for each in vars(part).values():
+            _forget_names(each)
 
 
 def _takes_missing(transformer: Any, rows: Doubles) -> bool:

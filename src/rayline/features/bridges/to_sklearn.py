@@ -168,7 +168,9 @@ def _looked_up(levels: Any, table: tuple[tuple[float, ...], ...]) -> Any:
 def _imputer(fill: float, rows: Any) -> Any:
     from sklearn.impute import SimpleImputer
 
-    return SimpleImputer(strategy="constant", fill_value=fill, keep_empty_features=True).fit(rows)
+    imputer = SimpleImputer(strategy="mean", keep_empty_features=True).fit(rows)  # which takes whole numbers too
+    imputer.statistics_ = np.array([fill])
+    return imputer
 
 
 def _one_column(column: FittedColumn) -> Any:
