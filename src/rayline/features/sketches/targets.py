@@ -1,9 +1,4 @@
-"""Sums of the target by level and fold, exact: what a cross-fitted target encoding is made of.
-
-A double is cut at fixed places, multiples of 2**32, into whole numbers of at most 32 bits (a superaccumulator, as in
-Collange et al. 2015). Such pieces add up in 64 bits without rounding for 2**31 rows, so no order and no cut of the rows
-changes a bit.
-"""
+"""Sums of the target by level and fold, exact: what a cross-fitted target encoding is made of."""
 
 from __future__ import annotations
 
@@ -16,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.errors import SchemaError
+from rayline.features.sketches import limbs
 from rayline.features.sketches.levels import CAPACITY
+from rayline.features.sketches.limbs import CHUNK, LIMB, pieces
 from rayline.features.sketches.seam import readable
 
-LIMB = 32  # bits between two cuts
-CHUNK = 1 << 20  # rows at a time: their pieces add up to fewer than 53 bits
 ABSENT, OTHERS = 0, 1  # the first two places: rows without a level, and levels that were let go
 FEWEST = 1_000
 
@@ -73,14 +68,14 @@ class TargetSums:
         shape = places, number
         cells = np.where(codes < 0, ABSENT, codes.astype(np.int64) + 2) * number + folds.astype(np.int64)
         counts = np.bincount(cells, minlength=places * number).astype(np.int64).reshape(shape)
-        limbs: dict[int, Whole] = {}
+        found: dict[int, Whole] = {}
         for column in range(len(names)):
             for start in range(0, len(cells), CHUNK):
                 part = slice(start, start + CHUNK)
-                for limb, piece in _pieces(target[part, column]):
-                    sums = limbs.setdefault(limb, np.zeros((places * number, len(names)), dtype=np.int64))
+                for limb, piece in pieces(target[part, column]):
+                    sums = found.setdefault(limb, np.zeros((places * number, len(names)), dtype=np.int64))
                     sums[:, column] += np.bincount(cells[part], piece, places * number).astype(np.int64)
-        low, sums = _stacked(limbs, (*shape, len(names)))
+        low, sums = _stacked(found, (*shape, len(names)))
         return cls(names, tuple(texts), counts, low, sums)._bounded()
 
     @property
@@ -97,9 +92,9 @@ class TargetSums:
             places.setdefault(text, len(places) + 2)
         moved = np.array([ABSENT, OTHERS, *(places[text] for text in other.texts)])
         low = min(self.low, other.low)
-        limbs = max(each.low + each.sums.shape[3] for each in (self, other)) - low
+        high = max(each.low + each.sums.shape[3] for each in (self, other))
         counts = np.zeros((len(places) + 2, self.folds), dtype=np.int64)
-        sums = np.zeros((*counts.shape, len(self.names), limbs), dtype=np.int64)
+        sums = np.zeros((*counts.shape, len(self.names), high - low), dtype=np.int64)
         for each, rows in ((self, np.arange(len(self.counts))), (other, moved)):
             counts[rows] += each.counts
             sums[rows, :, :, each.low - low : each.low - low + each.sums.shape[3]] += each.sums
@@ -120,7 +115,7 @@ class TargetSums:
     @property
     def unit(self) -> Fraction:
         """What the whole numbers of ``exact`` count."""
-        return Fraction(2) ** (LIMB * self.low)
+        return limbs.unit(self.low)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, exact, the levels in the order of their texts."""
@@ -160,23 +155,10 @@ class TargetSums:
         return TargetSums(self.names, tuple(self.texts[place] for place in order[:most]), counts, self.low, sums)
 
 
-def _pieces(values: NDArray[np.float64]) -> list[tuple[int, NDArray[np.float64]]]:
-    """Return whole numbers below 2**32 in size, by limb: in units of 2 ** (32 * limb) they add up to ``values``."""
-    pieces: list[tuple[int, NDArray[np.float64]]] = []
-    largest = float(np.abs(values).max(initial=0.0))
-    while largest > 0:
-        limb = (int(np.frexp(largest)[1]) - 1) // LIMB
-        piece = np.trunc(np.ldexp(values, -LIMB * limb))
-        pieces.append((limb, piece))
-        values = values - np.ldexp(piece, LIMB * limb)
-        largest = float(np.abs(values).max(initial=0.0))
-    return pieces
-
-
-def _stacked(limbs: Mapping[int, Whole], shape: tuple[int, ...]) -> tuple[int, Whole]:
+def _stacked(found: Mapping[int, Whole], shape: tuple[int, ...]) -> tuple[int, Whole]:
     """Return the least limb and all of them from it on, side by side; limb 0 is always there."""
-    low, high = min([0, *limbs]), max([0, *limbs])
+    low, high = min([0, *found]), max([0, *found])
     sums = np.zeros((*shape, high - low + 1), dtype=np.int64)
-    for limb, found in limbs.items():
-        sums[..., limb - low] = found.reshape(shape)
+    for limb, each in found.items():
+        sums[..., limb - low] = each.reshape(shape)
     return low, sums

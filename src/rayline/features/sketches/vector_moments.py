@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.errors import SchemaError
+from rayline.features.sketches.limbs import CHUNK, pieces, unit
 from rayline.features.sketches.seam import readable
 
-ROWS = 1 << 14  # added up at a time, at most
-NUMBERS = 1 << 18  # of a chunk: its working set stays in the processor's cache
+NUMBERS = 1 << 14  # of a chunk: its working set stays in the processor's cache
 HALF = 134217729.0  # 2**27 + 1 cuts a double into two halves (Dekker 1971)
 
 Doubles = NDArray[np.float64]
@@ -36,14 +36,14 @@ class VectorMoments:
     def of(cls, arrays: NDArray[Any]) -> VectorMoments:
         """Return the moments of arrays: float64 or float32 (n, width), finite, each up to 1e100 in size."""
         width = arrays.shape[1]
-        total, squares = _zeros(width), _zeros(width)
-        rows = min(ROWS, max(NUMBERS // max(width, 1), 1))
+        total, squares = _Sums(width), _Sums(width)
+        rows = min(CHUNK, max(NUMBERS // max(width, 1), 1))
         for start in range(0, len(arrays), rows):
             part = arrays[start : start + rows].astype(np.float64)
-            total = _added(total, _sums(part))
+            total.add(part)
             for term in _squares(part, exact_in_one=arrays.dtype == np.float32):
-                squares = _added(squares, _sums(term))
-        return cls(len(arrays), total, squares)
+                squares.add(term)
+        return cls(len(arrays), total.exact(), squares.exact())
 
     def merged(self, other: VectorMoments) -> VectorMoments:
         """Return the moments of both sets of arrays together. Raises ``SchemaError`` for another length."""
@@ -52,7 +52,7 @@ class VectorMoments:
                 f"moments of arrays of {len(self.total)} and of {len(other.total)} numbers cannot be merged: "
                 "fit with one schema."
             )
-        total, squares = _added(self.total, other.total), _added(self.squares, other.squares)
+        total, squares = (_added(*each) for each in ((self.total, other.total), (self.squares, other.squares)))
         return VectorMoments(self.count + other.count, total, squares)
 
     @property
@@ -89,23 +89,24 @@ def _squares(values: Doubles, *, exact_in_one: bool) -> tuple[Doubles, ...]:
     return high * high, 2 * high * low, low * low
 
 
-def _sums(values: Doubles) -> list[Fraction]:
-    """Return the exact sum of each column, as ``exact.exact_sums`` does of one."""
-    totals = [Fraction(0)] * values.shape[1]
-    largest = np.abs(values).max(axis=0, initial=0.0)
-    while largest.any():
-        # On this grid every part is a multiple of one unit and a column of them has at most 53 bits in sum.
-        grid = np.ldexp(1.0, np.frexp(largest)[1] + ROWS.bit_length() + 1)
-        part = (values + grid) - grid
-        totals = [total + Fraction(each) for total, each in zip(totals, part.sum(axis=0).tolist(), strict=True)]
-        values = values - part
-        largest = np.abs(values).max(axis=0, initial=0.0)
-    return totals
+class _Sums:
+    """The exact sums of columns, by limb."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.limbs: dict[int, NDArray[np.int64]] = {}
+
+    def add(self, values: Doubles) -> None:
+        for limb, piece in pieces(values):
+            known = self.limbs.setdefault(limb, np.zeros(self.width, dtype=np.int64))
+            known += piece.sum(axis=0).astype(np.int64)
+
+    def exact(self) -> tuple[Fraction, ...]:
+        sums = [Fraction(0)] * self.width
+        for limb, found in self.limbs.items():
+            sums = [total + each * unit(limb) for total, each in zip(sums, found.tolist(), strict=True)]
+        return tuple(sums)
 
 
-def _zeros(width: int) -> tuple[Fraction, ...]:
-    return (Fraction(0),) * width
-
-
-def _added(first: tuple[Fraction, ...], second: Any) -> tuple[Fraction, ...]:
+def _added(first: tuple[Fraction, ...], second: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     return tuple(one + other for one, other in zip(first, second, strict=True))
