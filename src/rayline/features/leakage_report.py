@@ -59,7 +59,7 @@ def leakage(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[Leak, 
 
 def split_leaks(table: pa.Table, schema: Schema, split: SplitConfig) -> tuple[Leak, ...]:
     """Return the leaks between the parts alone, as ``leakage`` does."""
-    parts = parts_of(table, split)
+    parts = parts_of(table, split, schema)
     table, parts = table.slice(0, MOST_ROWS), None if parts is None else parts[:MOST_ROWS]
     found: list[Leak] = []
     copied = None if parts is None else copied_inputs(table, schema, parts)

@@ -14,7 +14,7 @@ from rayline.features import arrow_values
 from rayline.features.arrow_values import READERS
 from rayline.features.hashing import row_hashes
 from rayline.features.schema import Schema
-from rayline.features.split import plan_split, read_times
+from rayline.features.split import in_order, plan_split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,11 +31,18 @@ AT_RANDOM = ("hash", "stratified")  # splits of single rows
 KEY = re.compile(r"(^|_|-)(id|key|uuid)$|[a-z](Id|ID|Key)$", re.ASCII)
 
 
-def parts_of(table: pa.Table, split: SplitConfig) -> NDArray[np.int8] | None:
+def parts_of(table: pa.Table, split: SplitConfig, schema: Schema) -> NDArray[np.int8] | None:
     """Return the part of each row (0 train, 1 valid, 2 test), or None where these rows cannot be divided."""
+    marked, by_number = in_order(table), schema.task == "regression"
     try:
-        plan = plan_split(split, tuple(table.column_names), lambda name: read_times(table.column(name), name))
-        return plan.parts(table)
+        plan = plan_split(
+            split,
+            tuple(table.column_names),
+            lambda _, see: iter((see(marked),)),
+            schema.target,
+            by_number=by_number,
+        )
+        return plan.parts(marked)
     except (UsageError, KeyError):  # no such column, rows without a time, or parts that are files of their own
         return None
 
