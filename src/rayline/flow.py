@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec.structs import replace
+
 from rayline import experiment, release
 from rayline.config import Config, plain, with_values
 from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
@@ -35,11 +37,20 @@ class Outcome:
         return {record.step: record.result for record in self.steps}[step]
 
 
-def run(config: Config, *, until: Stop = "release", fresh: bool = False, listener: Listener = silent) -> Outcome:
+def run(
+    config: Config,
+    *,
+    data: Any = None,
+    until: Stop = "release",
+    fresh: bool = False,
+    listener: Listener = silent,
+) -> Outcome:
     """Take a table to live traffic.
 
     Args:
         config: what to do, from ``rayline.config.load``.
+        data: the table itself instead of ``config.data``'s source: a ``pyarrow.Table``, a pandas or Polars frame, or a
+            ``ray.data.Dataset``. The same rows again resume.
         until: the last step to take.
         fresh: run every step again.
         listener: hears each step, epoch and trial.
@@ -47,6 +58,10 @@ def run(config: Config, *, until: Stop = "release", fresh: bool = False, listene
     Raises:
         RaylineError: any of them; finished steps are kept, and the same call resumes after them.
     """
+    if data is not None:
+        from rayline.features.sources import handed_over
+
+        config = replace(config, data=handed_over(data, config.data))
     project = Project(config, fresh, listener)
     with project.ledger.held(config.name):
         if until == "release":

@@ -218,9 +218,7 @@ def source_now(config: Config, source: str, digest: str | None) -> str:
     if not digest:
         return "not known: this version was made before the source's digest was kept"
     try:
-        found = input_digest(
-            config if config.data.source == source else replace(config, data=DataConfig(source=source))
-        )
+        found = input_digest(config if config.data.label == source else replace(config, data=DataConfig(source=source)))
     except NotFoundError:
         return "gone"
     except RaylineError as error:

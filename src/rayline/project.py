@@ -92,6 +92,7 @@ class Project:
     def because(self) -> dict[str, tuple[Any, ...]]:
         """What decides the result of each step, in order: a step's key in the ledger is the digest of it."""
         from rayline.features import prepared
+        from rayline.features.kinds.function import sources_of
         from rayline.features.pipeline import input_digest
         from rayline.features.schema_file import configured_schema
 
@@ -99,7 +100,8 @@ class Project:
         kept = (config.registry.tracking_uri, config.registry.experiment)
         schema = configured_schema(config)
         checks = (plain(config.validate), schema and schema.fingerprint)
-        data = (input_digest(config), plain(config.data), plain(config.features), checks, prepared.FORMAT)
+        own = sources_of(config.features)
+        data = (input_digest(config), plain(config.data), plain(config.features), own, checks, prepared.FORMAT)
         fit = (key_of("features", *data), plain(config.model), source_digest(config.model), plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
         fitted = key_of("tune", *search) if search else key_of("train", *fit)

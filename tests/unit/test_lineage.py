@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
@@ -177,7 +178,7 @@ def test_the_command_prints_a_tree_or_json_without_ray(
 
 def test_changes_are_told_in_sentences() -> None:
     def state(**columns: Any) -> FittedFeatureSet:
-        return fitted(pa.table({**columns, "target": [1.5, 2.25, 4.0, 8.5] * 30}))
+        return fitted(pa.table({**columns, "target": np.random.default_rng(3).normal(size=120)}))
 
     old = state(a=["x", "y", "z", "w"] * 30, b=[0.5, 1.25, 2.75, 3.0] * 30, c=[True, False, True, True] * 30)
     new = state(a=["x", "y", "v", "u"] * 30, b=["p", "q", "p", "q"] * 30, d=[0.5, 1.25, 9.75, 3.0] * 30)

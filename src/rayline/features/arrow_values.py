@@ -77,8 +77,8 @@ def levels(array: pa.ChunkedArray | pa.Array) -> Values:
     import pyarrow as pa
 
     array = _flat(array)
-    if pa.types.is_temporal(array.type):
-        array = array.cast(pa.string())
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.timestamp("us", array.type.tz), safe=False)  # Python's datetimes have no nanoseconds
     if pa.types.is_null(array.type) or pa.types.is_nested(array.type) or pa.types.is_binary(array.type):
         nothing = _all_wrong(array, np.int64)
         return Values(np.where(nothing.missing, -1, -2), nothing.missing, nothing.wrong)

@@ -38,7 +38,7 @@ def level_text(value: object) -> str | None:
     if isinstance(value, (Real, Decimal)):
         return _number_level(float(value))
     if isinstance(value, datetime):
-        return value.isoformat(" ")
+        return value.isoformat()
     if isinstance(value, date):
         return value.isoformat()
     raise ValueError("no scalar")

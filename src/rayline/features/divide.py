@@ -136,12 +136,13 @@ class _Divide:
 
     def __call__(self, table: pa.Table) -> _Divided:
         schema = self.features.schema
-        judged = self.judge(table)
+        hashes = row_hashes(table, without_marks(table.column_names))
+        judged = self.judge(table, hashes)
         if judged.broken:
             return _Divided(Summary(findings=judged.findings))
-        table = complete(judged.rows_of(table), schema)
+        whole, table = table, complete(judged.rows_of(table), schema)
         names = without_marks(table.column_names)
-        hashes = row_hashes(table, names)
+        hashes = hashes if table is whole else row_hashes(table, names)
         codes = self.plan.parts(table, hashes)
         pieces = {part: table.filter(codes == code).select(names) for code, part in enumerate(PARTS)}
         train = pieces["train"]

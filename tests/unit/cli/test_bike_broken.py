@@ -157,7 +157,7 @@ def test_exchanged_columns_are_named(
 
 @pytest.mark.parametrize(
     ("lines", "message"),
-    [(0, "is empty. Give a file with a header and rows."), (1, "has a header and no rows. Give a file with data.")],
+    [(0, "is empty. Give a file with a header and rows."), (1, "has a header and no rows. Give one with data.")],
     ids=["empty file", "only a header"],
 )
 def test_a_file_without_rows_is_no_data(
