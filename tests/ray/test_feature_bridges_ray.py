@@ -90,9 +90,7 @@ def test_preprocessors_alone_give_what_they_made(bikes: pa.Table) -> None:
 
 @needs_data
 def test_what_is_not_known_is_named(bikes: pa.Table) -> None:
-    with pytest.raises(
-        ConfigError, match=r"FeatureHasher cannot be taken in. Known: Chain, Concatenator"
-    ):
+    with pytest.raises(ConfigError, match=r"FeatureHasher cannot be taken in. Known: Chain, Concatenator"):
         from_ray(FeatureHasher(columns=["temp"], num_features=2, output_column="h"), bikes, "cnt")
     after = Chain(Concatenator(columns=["temp"]), Concatenator(columns=["hum"]))
     with pytest.raises(ConfigError, match="put the Concatenator last"):
