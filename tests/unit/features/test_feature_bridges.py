@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,22 @@ def test_a_kept_transformer_loads_nothing_that_is_not_on_the_list() -> None:
     for damaged in ("no base64!", text[: len(text) // 2 // 4 * 4], base64.b64encode(b"nothing").decode()):
         with pytest.raises(BundleError, match="damaged"):
             unpacked(damaged)
+
+
+@pytest.mark.parametrize("transformer", ["decomposition:PCA", "preprocessing:SplineTransformer", "impute:KNNImputer"])
+def test_a_kept_transformer_is_loaded_elsewhere_without_pickle(transformer: str) -> None:
+    fitted = kind(f"sklearn.{transformer}")
+    code = (
+        "import json, sys; found = []; "
+        "sys.addaudithook(lambda event, parts: found.append(parts) if event == 'pickle.find_class' else None); "
+        "from rayline.features.transform import FittedFeatureSet; "
+        "fitted = FittedFeatureSet.from_json(json.loads(sys.stdin.read())); "
+        "print(json.dumps([fitted.row({'a': None, 'b': 2}).tolist(), repr(found)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(fitted.to_json()), capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [fitted.row({"a": None, "b": 2}).tolist(), "[]"]
 
 
 def test_a_state_that_may_not_load_is_refused_at_once() -> None:
