@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,11 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
+
+
+def chilly(temp: Any, chill: Any, wind: Any) -> Any:
+    """What a user writes beside the configuration; Ray's workers import it by name."""
+    return np.where(wind > 0.1, (temp - chill) / wind, temp - chill)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,7 @@ def test_functions_and_transformers_fit_on_workers_as_here(bikes: pa.Table) -> N
     features = FeaturesConfig(
         target="cnt",
         columns={
-            "chilly": FunctionConfig(function="(temp - chill) / windspeed", inputs=("temp", "chill", "windspeed")),
+            "chilly": FunctionConfig(function=f"{__name__}:chilly", inputs=("temp", "chill", "windspeed")),
             "power": SklearnConfig(transformer="sklearn.preprocessing:PowerTransformer", inputs=("hum", "chill")),
         },
     )

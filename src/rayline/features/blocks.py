@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayline.errors import DataError, RaylineError, RowError
@@ -109,10 +110,13 @@ class _OnItem:
 @dataclass(frozen=True, slots=True)
 class _Look:
     look: Callable[[pa.Table], Any]
+    folders: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
     def __call__(self, block: pa.Table) -> pa.Table:
         import pyarrow as pa
 
+        # Ray tells its workers of the driver's script and folder alone; a user's function may lie beside its config.
+        sys.path += [folder for folder in self.folders if folder not in sys.path]
         try:
             result: Any = self.look(block)
         except RowError as error:

@@ -1,8 +1,9 @@
 """A scikit-learn transformer, fitted on a sample of the training rows.
 
 Where its arithmetic is known it becomes a plan of our own; any other is kept by skops and scikit-learn itself runs,
-which for one row takes about a tenth of a millisecond and more. The sample is that of ``sketches.Sample``: up to 5,000
-different rows by the hash of their content, each as often as it occurs.
+which for one row took 0.1 to 0.5 ms where it was measured (principal components, splines, neighbours). The
+sample is that of ``sketches.Sample``: up to 5,000 different rows by the hash of their content, each as often as it
+occurs.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ Doubles = NDArray[np.float64]
 Constant = float | bool | tuple[float, ...]
 Step = tuple[str, tuple[int, ...]]
 
+ROWS = 8_192  # at a time: every register lies in the processor's cache
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # JSON has no such numbers
 
 
@@ -41,12 +42,17 @@ class Plan:
 
     def many(self, arrays: Sequence[Doubles]) -> list[Doubles]:
         """Return the outputs for many rows: float64 (n,) each, from float64 (n,) for each input."""
-        registers: list[Any] = [*arrays, *(np.asarray(each) for each in self.constants)]
+        rows = len(arrays[0])
+        outputs = [np.empty(rows) for _ in self.outputs]
+        constants = [np.asarray(each) for each in self.constants]
         with np.errstate(all="ignore"):
-            for name, operands in self.steps:
-                registers.append(OPERATIONS[name].many(*(registers[place] for place in operands)))
-        shape = np.shape(arrays[0])
-        return [np.broadcast_to(np.asarray(registers[place], dtype=np.float64), shape) for place in self.outputs]
+            for start in range(0, rows, ROWS):
+                registers: list[Any] = [*(array[start : start + ROWS] for array in arrays), *constants]
+                for name, operands in self.steps:
+                    registers.append(OPERATIONS[name].many(*[registers[place] for place in operands]))
+                for output, place in zip(outputs, self.outputs, strict=True):
+                    output[start : start + ROWS] = registers[place]
+        return outputs
 
     def one(self) -> Callable[[Sequence[float]], list[float]]:
         """Return a closure that gives the outputs for one row's inputs, the same numbers as ``many``."""

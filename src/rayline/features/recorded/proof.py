@@ -30,12 +30,14 @@ def prove(
     total = len(arrays[0])
     if not total:
         return
-    rows = _spread(total, ROWS)
+    gaps = np.flatnonzero(np.isnan(np.sum(arrays, axis=0)))[:ALONE]
+    rows = np.union1d(_spread(total, ROWS), gaps)
     few = [array[rows] for array in arrays]
     expected = _called(function, few, place)
     _compare(expected, plan.many(few), few, names, f"{place} gives", "its recording")
     one = plan.one()
-    for row in _spread(len(rows), ALONE).tolist():
+    alone_too = np.union1d(_spread(len(rows), ALONE), np.searchsorted(rows, gaps[: ALONE // 4]))
+    for row in alone_too.tolist():
         single = [array[row : row + 1] for array in few]
         alone = _called(function, single, place)
         among = [column[row : row + 1] for column in expected]

@@ -39,11 +39,11 @@ class Sample:
     @classmethod
     def of(cls, hashes: NDArray[np.uint64], rows: NDArray[np.float64]) -> Sample:
         """Return the sample of some rows: uint64 (n,), the same for equal rows, and float64 (n, width), NaN allowed."""
+        if len(hashes) > KEPT:
+            chosen = hashes <= _largest_kept(hashes)
+            hashes, rows = hashes[chosen], rows[chosen]
         rows = np.where(np.isnan(rows), np.nan, rows + 0.0)  # one NaN and one zero
         words = np.column_stack([hashes, rows.view(np.uint64)])
-        if len(words) > KEPT:
-            smallest = np.unique(hashes)[:KEPT]
-            words = words[hashes <= smallest[-1]]
         return _kept(words, np.ones(len(words), dtype=np.int64))
 
     @property
@@ -82,6 +82,15 @@ class Sample:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _largest_kept(hashes: Words) -> np.uint64:
+    """Return the largest of the ``KEPT`` smallest different hashes, or of all where there are fewer."""
+    few = np.unique(np.partition(hashes, 2 * KEPT)[: 2 * KEPT] if len(hashes) > 2 * KEPT else hashes)
+    if len(few) < KEPT:
+        few = np.unique(hashes)
+    largest: np.uint64 = few[:KEPT][-1]
+    return largest
 
 
 def _kept(words: Words, counts: NDArray[np.int64]) -> Sample:
