@@ -49,7 +49,11 @@ def arrays(array: pa.ChunkedArray | pa.Array, shape: Shape | None = None) -> Val
 
 def common_shape(array: pa.ChunkedArray | pa.Array) -> Shape | None:
     """Return the shape that most arrays of a column have, or None where it holds none."""
-    return _commonest(_one(array))
+    import pyarrow as pa
+
+    kind = array.type
+    holds = pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType)
+    return _commonest(_one(array)) if holds else None
 
 
 def shape_of(array: pa.ChunkedArray | pa.Array) -> Shape | None:

@@ -25,6 +25,7 @@ from rayline.features.scales import Scale
 from rayline.features.sketches import Moments
 
 MICROSECONDS_A_DAY = 86_400_000_000
+DAILY = ("year", "month", "day", "weekday")
 CIRCLES = {"month": (1, 12), "day": (1, 31), "weekday": (0, 7), "hour": (0, 24), "minute": (0, 60)}
 
 
@@ -63,9 +64,9 @@ class DatetimeColumn:
     def batch(self, batch: Batch, out: NDArray[np.float32], *, training: bool) -> None:
         """See ``FittedColumn``."""
         values = batch.values(self.source, "datetime")
-        position = 0
+        position, calendar = 0, Calendar(values.data)
         for each in self.parts:
-            part = part_of(each.part, values.data, self.reference)
+            part = calendar.part(each.part, self.reference)
             if each.part in CIRCLES:
                 first, _ = CIRCLES[each.part]
                 sines, cosines = _circle(each.part)
@@ -98,6 +99,24 @@ class DatetimeColumn:
         parts = [{"part": each.part, "mean": each.scale.mean, "std": each.scale.std} for each in self.parts]
         head = {"kind": self.kind, "name": self.name, "source": self.source}
         return {**head, "parts": parts, "reference": self.reference}
+
+
+class Calendar:
+    """The calendar parts of many moments: what a day tells is worked out once for each day between the outer ones."""
+
+    def __init__(self, moments: NDArray[np.int64]) -> None:
+        self.moments = moments
+        days = moments // MICROSECONDS_A_DAY
+        self.first, last = (int(days.min()), int(days.max())) if len(days) else (0, -1)
+        self.span = last - self.first + 1
+        self.place = days - self.first
+
+    def part(self, part: str, reference: int) -> NDArray[Any]:
+        """Return what ``part_of`` does."""
+        if part not in DAILY or self.span > len(self.moments):
+            return part_of(part, self.moments, reference)
+        found: NDArray[Any] = part_of(part, (np.arange(self.span) + self.first) * MICROSECONDS_A_DAY)[self.place]
+        return found
 
 
 def part_of(part: str, moments: NDArray[np.int64], reference: int = 0) -> NDArray[Any]:
@@ -170,8 +189,8 @@ def _reference(setting: DatetimeConfig) -> int:
 
 def _observe(feature: Feature, batch: Batch) -> Extras:
     setting = _setting(feature)
-    present = batch.values(feature.input.name, "datetime").present
-    return {part: Moments.of(part_of(part, present, _reference(setting))) for part in _parts(setting)}
+    calendar = Calendar(batch.values(feature.input.name, "datetime").present)
+    return {part: Moments.of(calendar.part(part, _reference(setting))) for part in _parts(setting)}
 
 
 def _finish(feature: Feature, observed: Observed) -> DatetimeColumn:

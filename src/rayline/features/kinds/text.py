@@ -11,7 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +45,15 @@ class Grams:
     def of(self, text: str) -> Iterable[str]:
         """Return a text's n-grams, the shortest first."""
         text = text.lower() if self.lowercase else text
-        pieces: Any = WORDS.findall(text) if self.analyzer == "word" else SPACES.sub(" ", text)
+        if self.analyzer == "char":
+            return _runs(SPACES.sub(" ", text), self.shortest, self.longest)
+        words: list[str] = WORDS.findall(text)
         if self.longest == 1:
-            return cast(Iterable[str], pieces)
-        spans = (
-            pieces[start : start + size]
-            for size in range(self.shortest, min(self.longest, len(pieces)) + 1)
-            for start in range(len(pieces) - size + 1)
+            return words
+        sizes = range(self.shortest, self.longest + 1)
+        return chain.from_iterable(
+            map(" ".join, zip(*(words[at:] for at in range(size)), strict=False)) for size in sizes
         )
-        return map(" ".join, spans) if self.analyzer == "word" else spans
 
     def counted(self, texts: tuple[str, ...]) -> Counted:
         """Return how often each text has an n-gram in each bucket."""
@@ -73,6 +74,13 @@ class Grams:
         filled = np.flatnonzero(cells)
         lengths = np.bincount(filled // self.buckets, minlength=len(texts))
         return Counted(lengths, filled % self.buckets, cells[filled])
+
+
+def _runs(text: str, shortest: int, longest: int) -> Iterable[str]:
+    if longest == 1:
+        return text
+    sizes = range(shortest, longest + 1)
+    return [text[start : start + size] for size in sizes for start in range(len(text) - size + 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,15 +102,11 @@ class TargetSums:
 
     def exact(self, places: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the sums as whole numbers of any size, in units of ``unit``: object (places, folds, columns)."""
-        chosen = self.sums if places is None else self.sums[places]
-        powers = np.array([1 << (LIMB * limb) for limb in range(self.sums.shape[3])], dtype=object)
-        exact: NDArray[Any] = (chosen.astype(object) * powers).sum(axis=3)
-        return exact
+        return _whole(self.sums if places is None else self.sums[places])
 
     def totals(self) -> NDArray[Any]:
         """Return the sums over all places, as ``exact`` does: object (folds, columns)."""
-        every: NDArray[Any] = self.exact().sum(axis=0)
-        return every
+        return _whole(self.sums.sum(axis=0))
 
     @property
     def unit(self) -> Fraction:
@@ -153,6 +149,12 @@ class TargetSums:
         counts[OTHERS] += self.counts[rest].sum(axis=0)
         sums[OTHERS] += self.sums[rest].sum(axis=0)
         return TargetSums(self.names, tuple(self.texts[place] for place in order[:most]), counts, self.low, sums)
+
+
+def _whole(sums: Whole) -> NDArray[Any]:
+    powers = np.array([1 << (LIMB * limb) for limb in range(sums.shape[-1])], dtype=object)
+    whole: NDArray[Any] = (sums.astype(object) * powers).sum(axis=-1)
+    return whole
 
 
 def _stacked(found: Mapping[int, Whole], shape: tuple[int, ...]) -> tuple[int, Whole]:
