@@ -139,6 +139,7 @@ def open_study(store: Store, config: Config, prepared: Prepared) -> Iterator[Stu
 
 def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], out: Path) -> Bundle:
     """Write the Bundle of a finished training; ``trained`` is the result of the train or tune step."""
+    from rayline.features.online.declared import HistoryNeed
     from rayline.registry.bundle import write_bundle
 
     lineage = {
@@ -159,6 +160,7 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
         lineage=lineage,
         reference=prepared.reference(),
         example=prepared.example(EXAMPLE_ROWS),
+        history=HistoryNeed.of(config.features, prepared.features.input_columns),
     )
 
 

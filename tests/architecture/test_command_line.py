@@ -18,6 +18,7 @@ FROZEN = {
     "tune": ["CONFIG", "--fresh", "--set", "--json"],
     "evaluate": ["CONFIG", "--fresh", "--set", "--json"],
     "register": ["CONFIG", "--fresh", "--set", "--json"],
+    "features materialize": ["CONFIG", "--fresh", "--set", "--json"],
     "deploy": ["SERVICE", "--config"],
     "rollout start": ["NAME", "--version", "--plan", "--wait", "--config"],
     "rollout status": ["NAME", "--watch", "--wait", "--config", "--json"],

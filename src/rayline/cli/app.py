@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import cyclopts
 from rich.console import Console
 
-from rayline.cli import project_verbs, rollout_verbs, service_verbs
+from rayline.cli import features_verbs, project_verbs, rollout_verbs, service_verbs
 from rayline.errors import EnvironmentFailed, RaylineError
 
 INTERRUPTED = 130
@@ -24,6 +24,8 @@ app = cyclopts.App(
 )
 _BEFORE: tuple[Callable[..., object], ...] = (*project_verbs.VERBS, service_verbs.deploy)
 for _place, _verb in enumerate(_BEFORE):
+    if _verb is service_verbs.deploy:
+        app.command(features_verbs.features)
     app.command(_verb, sort_key=_place)
 app.command(rollout_verbs.rollout)
 for _place, _last in enumerate(service_verbs.VERBS, start=len(_BEFORE) + 1):

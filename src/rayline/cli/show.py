@@ -18,6 +18,7 @@ from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMove
 if TYPE_CHECKING:
     from rayline.check import Checked
     from rayline.config import Config
+    from rayline.features.online.materialize import Materialized
     from rayline.flow import Outcome
     from rayline.offline import Predicted
     from rayline.preview import PlannedStep
@@ -151,6 +152,32 @@ def checked(done: Checked, *, as_json: bool = False) -> int:
             table.add_row(*(escape(cell) for cell in row), f"[{colour}]{each.severity}[/]")
         console.print(table)
     return 1 if broken else 0
+
+
+@contextmanager
+def reading(quiet: bool = False) -> Iterator[None]:
+    """Tell that feature tables are being read; with ``quiet`` nothing is drawn."""
+    if quiet:
+        yield
+        return
+    with console.status("reading the feature tables"):
+        yield
+
+
+def materialized(done: Materialized) -> None:
+    """Print what became of one table."""
+    if done.unchanged:
+        console.print(
+            f"  [green]✓[/] [cyan]{escape(done.table)}[/] {done.keys:,} keys  [dim]unchanged[/]", soft_wrap=True
+        )
+        return
+    counts = f"{done.kept:,} rows kept of {done.rows:,}; the store has {done.keys:,} keys"
+    console.print(f"  [green]✓[/] [cyan]{escape(done.table)}[/] {counts}  [dim]{done.seconds:.1f} s[/]", soft_wrap=True)
+
+
+def materialized_json(done: Iterable[Materialized]) -> None:
+    """Print what became of all tables, as JSON."""
+    _json({"tables": [asdict(each) for each in done]})
 
 
 def predicted(done: Predicted, *, as_json: bool = False) -> None:

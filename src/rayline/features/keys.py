@@ -77,6 +77,23 @@ def key_arrays(table: pa.Table, keys: Sequence[str], texts: Sequence[bool], what
     return [_key_array(table.column(name), name, text, what) for name, text in zip(keys, texts, strict=True)]
 
 
+def key_codes(table: pa.Table, keys: Sequence[str], what: str) -> NDArray[np.int64]:
+    """Return a number for each distinct key of a table, -1 where a part of it is missing. Raises ``DataError``."""
+    texts = [name in table.column_names and is_text(table.schema.field(name).type) for name in keys]
+    group: NDArray[np.int64] | None = None
+    for array in key_arrays(table, keys, texts, what):
+        encoded = array.dictionary_encode()
+        code = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        if group is None:
+            group = code
+            continue
+        missing = (group < 0) | (code < 0)
+        _, group = np.unique(group * max(len(encoded.dictionary), 1) + code, return_inverse=True)
+        group = np.where(missing, -1, group)
+    assert group is not None
+    return group
+
+
 def time_array(table: pa.Table, name: str, what: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return a column as int64 microseconds since 1970-01-01 UTC, and which rows have a time.
 

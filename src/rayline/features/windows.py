@@ -17,8 +17,8 @@ from rayline.config import WindowConfig
 from rayline.config.history import microseconds
 from rayline.errors import ConfigError, suggestion
 from rayline.features import arrow_values
-from rayline.features.arrow_values import RULES
-from rayline.features.keys import is_text, key_arrays, time_array
+from rayline.features.arrow_values import RULES, Values
+from rayline.features.keys import key_codes, time_array
 from rayline.features.rolling import aggregated
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class History:
     @classmethod
     def of(cls, rows: pa.Table, group: WindowGroup) -> History:
         """Sort a table. Raises ``RowError`` or ``DataError`` where a key, a time or a value cannot be read."""
-        codes = key_codes(rows, group.by)
+        codes = key_codes(rows, group.by, "the data")
         times, known = time_array(rows, group.time, "the data")
         kept = np.flatnonzero(known & (codes >= 0))
         order = kept[np.lexsort((times[kept], codes[kept]))]
@@ -142,7 +142,7 @@ class History:
         new_time[1:] |= times[1:] != times[:-1]
         columns = {}
         for name in group.sources:
-            values = arrow_values.checked(_reader(rows.column(name).type), rows.column(name), name, RULES["numeric"])
+            values = number_reader(rows.column(name), name)
             columns[name] = np.where(values.missing, np.nan, values.data)[order]
         return cls(rows.num_rows, order, _begins(new_key), _begins(new_time), times, columns)
 
@@ -170,30 +170,15 @@ class History:
         return last_at_or_before(self.times, self.first, self.before, oldest - 1) + 1
 
 
-def key_codes(table: pa.Table, keys: Sequence[str]) -> Positions:
-    """Return a number for each distinct key, -1 where a part of it is missing. Raises ``DataError``."""
-    texts = [name in table.column_names and is_text(table.schema.field(name).type) for name in keys]
-    group: Positions | None = None
-    for array in key_arrays(table, keys, texts, "the data"):
-        encoded = array.dictionary_encode()
-        code = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        if group is None:
-            group = code
-            continue
-        missing = (group < 0) | (code < 0)
-        _, group = np.unique(group * max(len(encoded.dictionary), 1) + code, return_inverse=True)
-        group = np.where(missing, -1, group)
-    assert group is not None
-    return group
-
-
 def _begins(new: NDArray[np.bool_]) -> Positions:
     """Return for each place the last one at or before it where something new begins."""
     begins: Positions = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
     return begins
 
 
-def _reader(kind: Any) -> Any:
+def number_reader(array: Any, name: str) -> Values:
+    """Return a column of numbers or booleans as float64. Raises ``RowError`` for the first value that is neither."""
     import pyarrow as pa
 
-    return arrow_values.truths if pa.types.is_boolean(kind) else arrow_values.numbers
+    read = arrow_values.truths if pa.types.is_boolean(array.type) else arrow_values.numbers
+    return arrow_values.checked(read, array, name, RULES["numeric"])

@@ -14,6 +14,7 @@ import msgspec
 
 from rayline.config import ModelConfig, Task, plain
 from rayline.errors import BundleError, NotFoundError, SchemaError
+from rayline.features.online.declared import HistoryNeed
 from rayline.features.transform import FittedFeatureSet
 from rayline.model import build_module, outputs_for
 from rayline.registry import manifest as laws
@@ -36,6 +37,7 @@ class Bundle:
         reference: statistics of the training part, per column.
         example: a few raw input rows.
         lineage: what it was made from.
+        history: what it looks up in the online store; None where it looks nothing up.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Bundle:
     reference: Mapping[str, Any]
     example: tuple[Mapping[str, Any], ...]
     lineage: Mapping[str, Any]
+    history: HistoryNeed | None = None
 
     @property
     def name(self) -> str:
@@ -71,8 +74,9 @@ class Bundle:
             for name in (laws.FEATURES, laws.REFERENCE, laws.EXAMPLE, laws.LINEAGE)
         }
         features = _features(state[laws.FEATURES], folder, manifest)
-        example = state[laws.EXAMPLE]
-        return cls(folder, manifest, digest, features, state[laws.REFERENCE], tuple(example), state[laws.LINEAGE])
+        example = tuple(state[laws.EXAMPLE])
+        history = _history(folder, manifest)
+        return cls(folder, manifest, digest, features, state[laws.REFERENCE], example, state[laws.LINEAGE], history)
 
     def predictor(self) -> Predictor:
         """Return what answers rows. Its memory is its own: the directory may go away afterwards.
@@ -103,6 +107,7 @@ def write_bundle(
     lineage: Mapping[str, Any],
     reference: Mapping[str, Any],
     example: Sequence[Mapping[str, Any]],
+    history: HistoryNeed | None = None,
 ) -> Bundle:
     """Write a bundle in full or not at all; one that stands at ``out`` is replaced.
 
@@ -115,6 +120,7 @@ def write_bundle(
         lineage: what it was made from, as JSON-ready values.
         reference: statistics of the training part, as JSON-ready values.
         example: a few raw rows with the input columns; they must be answered.
+        history: what it looks up in the online store, if anything.
 
     Returns:
         The bundle, loaded and tried on its example.
@@ -137,6 +143,8 @@ def write_bundle(
         _write_json(folder / laws.REFERENCE, reference)
         _write_json(folder / laws.EXAMPLE, example)
         _write_json(folder / laws.LINEAGE, lineage)
+        if history is not None:
+            _write_json(folder / laws.HISTORY, history.to_json())
         _write_network(folder, features, model, weights)
         laws.written(folder, name=name, task=features.task, features=features.fingerprint, model=plain(model))
         made = Bundle.load(folder)
@@ -182,6 +190,15 @@ def _features(raw: Any, folder: Path, manifest: Manifest) -> FittedFeatureSet:
             f"bundle '{folder}': {laws.FEATURES} is for {features.task}, and {laws.MANIFEST} says {manifest.task}."
         )
     return features
+
+
+def _history(folder: Path, manifest: Manifest) -> HistoryNeed | None:
+    if laws.HISTORY not in manifest.files:
+        return None
+    try:
+        return HistoryNeed.from_json(_decoded(laws.checked(folder, manifest, laws.HISTORY), folder / laws.HISTORY))
+    except SchemaError as error:
+        raise BundleError(f"bundle '{folder}': {laws.HISTORY} cannot be used: {error}") from error
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -20,10 +20,12 @@ FEATURES = "features.json"
 REFERENCE = "reference.json"
 EXAMPLE = "input_example.json"
 LINEAGE = "lineage.json"
+HISTORY = "history.json"  # only where the model looks columns up
 MLP_WEIGHTS = "model.safetensors"
 PROGRAM = "model.pt2"
 
 _STATE = frozenset({FEATURES, REFERENCE, EXAMPLE, LINEAGE})
+_OPTIONAL = frozenset({HISTORY})
 _NETWORKS = frozenset({MLP_WEIGHTS, PROGRAM})
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _MAKE_ANEW = "Fetch the version again from the registry, or make a new one with `rayline run --fresh`."
@@ -130,10 +132,10 @@ def _decoded(folder: Path, raw: bytes) -> Manifest:
 
 def _check_names(folder: Path, manifest: Manifest) -> None:
     for name in manifest.files:
-        if name not in _STATE | _NETWORKS:
+        if name not in _STATE | _OPTIONAL | _NETWORKS:
             raise BundleError(
                 f"bundle '{folder}': {MANIFEST} lists {shown(name)}, which no bundle may hold."
-                f" Allowed: {', '.join(sorted(_STATE | _NETWORKS))}."
+                f" Allowed: {', '.join(sorted(_STATE | _OPTIONAL | _NETWORKS))}."
             )
     absent = _STATE - manifest.files.keys()
     if absent:

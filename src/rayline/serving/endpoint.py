@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
-from rayline.errors import NotFoundError, RowError, ServiceError
+from rayline.errors import EnvironmentFailed, NotFoundError, RowError, ServiceError
 from rayline.serving import about, protocol
 from rayline.serving.feedback import Answers, Feedback, PassOn, RequestId
 from rayline.serving.host import Host
@@ -148,6 +148,9 @@ class Endpoint:
         version = (b"x-rayline-version", served.number_text)
         if isinstance(work, RowError):
             return 422, protocol.encode(protocol.refusal(work)), [_JSON, version]
+        if isinstance(work, EnvironmentFailed):  # the online store's fault, and not the version's
+            status, body, headers = self._problem(503, str(work))
+            return status, body, [*headers, version]
         if isinstance(work, Exception):
             served.counters.failed(perf_counter() - began)
             status, body, headers = self._problem(500, f"version {number} of '{self.service}' failed: {work}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from random import getrandbits
 from typing import Any
 
@@ -19,6 +20,7 @@ from rayline.serving.host import Host
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
+from rayline.serving.served import Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Replica:
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
-        self._host = Host(settings.service, on_change=self._changed)
+        load = partial(Served.load, storage=settings.storage)
+        self._host = Host(settings.service, on_change=self._changed, load=load)
         self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")

@@ -15,11 +15,13 @@ from rayline.serving.counters import Counters
 from rayline.serving.plan import LiveVersion
 
 if TYPE_CHECKING:
+    from rayline.features.online.lookup import Lookup
     from rayline.registry.bundle import Bundle
     from rayline.registry.predictor import Predictor
 
 WARM_UP_CALLS = 5
 BATCH_TRIED = 64
+REMOTE_SECONDS = 1.0  # what waiting for a store on the network may take: never done on the event loop
 LABEL_LIMIT = 1e15  # beyond it, a float64 sum of absolute errors cannot tell one unit any more
 LABEL_TIMES = 1e6
 
@@ -47,6 +49,7 @@ class Served:
         columns: the input columns of a row.
         row_seconds, call_seconds: measured cost of one row and of one call, in seconds.
         prefix, number_text: what each of its answers begins with, and its number, as bytes.
+        lookup: completes rows from the online store; None where the version looks nothing up.
     """
 
     live: LiveVersion
@@ -59,10 +62,17 @@ class Served:
     call_seconds: float
     prefix: bytes
     number_text: bytes
+    lookup: Lookup | None = None
 
     @classmethod
-    def load(cls, service: str, live: LiveVersion, edges: Sequence[float]) -> Served:
+    def load(cls, service: str, live: LiveVersion, edges: Sequence[float], storage: str | Path | None = None) -> Served:
         """Load a version and answer its example until it is warm.
+
+        Args:
+            service: the service's name.
+            live: the version.
+            edges: of the histogram of its predictions.
+            storage: the project's state folder, for a version that looks columns up in an embedded store.
 
         Raises:
             RaylineError: the bundle cannot be loaded, is not the one that the plan names, or does not answer.
@@ -79,6 +89,7 @@ class Served:
         example = [dict(row) for row in bundle.example[:1]]
         call_seconds = _cost(lambda: predictor.predict(example))
         batch_seconds = _cost(lambda: predictor.predict(example * BATCH_TRIED)) if example else call_seconds
+        lookup, waiting = _lookup(bundle, storage)
         return cls(
             live=live,
             bundle=bundle,
@@ -87,9 +98,10 @@ class Served:
             labelled=bundle.task != "regression",
             columns=bundle.features.input_columns,
             row_seconds=max(0.0, batch_seconds - call_seconds) / (BATCH_TRIED - 1),
-            call_seconds=call_seconds,
+            call_seconds=call_seconds + waiting,
             prefix=protocol.prediction_prefix(service, live.number),
             number_text=b"%d" % live.number,
+            lookup=lookup,
         )
 
     def seconds(self, rows: int) -> float:
@@ -102,7 +114,10 @@ class Served:
         Raises:
             RowError: a row cannot be used; the request is at fault.
             NotFinite: an answer is NaN or infinite.
+            EnvironmentFailed: columns must be looked up, and the online store cannot be used.
         """
+        if self.lookup is not None:
+            rows = self.lookup.completed(rows)
         width = len(self.columns)
         records = self.predictor.predict(rows).records()
         for row in rows:
@@ -153,6 +168,19 @@ class Served:
     def _refuse_not_finite(self, index: int, value: float) -> None:
         if value - value != 0:
             raise NotFinite(f"version {self.live.number} answered row {index} with {value}, which is no number.")
+
+
+def _lookup(bundle: Bundle, storage: str | Path | None) -> tuple[Lookup | None, float]:
+    """Return what completes a version's rows, and the seconds that it may wait for a store elsewhere."""
+    need = bundle.history
+    if need is None:
+        return None, 0.0
+    from rayline.features.online.lookup import Lookup
+    from rayline.features.online.opening import is_remote, open_store
+
+    folder = Path(storage) if storage is not None else None
+    lookup = Lookup(need, bundle.features.input_columns, lambda: open_store(need.store, folder, create=False))
+    return lookup, REMOTE_SECONDS if is_remote(need.store) else 0.0
 
 
 def _cost(call: Callable[[], object]) -> float:

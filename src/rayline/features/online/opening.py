@@ -1,0 +1,62 @@
+"""Which online store an address means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rayline.errors import ConfigError, suggestion
+from rayline.features.online.seam import OnlineStore
+
+VARIABLE = "RAYLINE_ONLINE_STORE"
+FOLDER = "online"
+EMBEDDED = "embedded"
+
+
+def _redis(address: str) -> OnlineStore:
+    from rayline.features.online.redis_store import RedisStore
+
+    return RedisStore(address)
+
+
+BY_SCHEME: dict[str, Callable[[str], OnlineStore]] = {"redis": _redis, "rediss": _redis, "unix": _redis}
+"""Another kind of store is one small file and a line here."""
+
+
+def address_of(setting: str) -> str:
+    """Return the address that holds: the variable ``RAYLINE_ONLINE_STORE``, or what was configured."""
+    return os.environ.get(VARIABLE) or setting
+
+
+def open_store(setting: str, storage: Path | None, *, create: bool = True) -> OnlineStore:
+    """Open an online store.
+
+    Args:
+        setting: ``features.online.store``; the variable ``RAYLINE_ONLINE_STORE`` wins over it.
+        storage: the project's state folder, which the embedded store lies in.
+        create: make the embedded store where there is none.
+
+    Raises:
+        ConfigError: no store has such an address.
+        ServiceError: the store does not answer, or there is none.
+        EnvironmentFailed: it cannot be used.
+    """
+    address = address_of(setting)
+    if address == EMBEDDED:
+        from rayline.features.online.lmdb_store import LmdbStore
+
+        if storage is None:
+            raise ConfigError("the embedded online store lies under 'storage', and no such folder is known here.")
+        return LmdbStore(storage / FOLDER, create=create)
+    scheme = urlsplit(address).scheme
+    if scheme not in BY_SCHEME:
+        near = suggestion(scheme or address.partition("@")[2] or "?", (EMBEDDED, *BY_SCHEME))
+        raise ConfigError(f"no online store has an address of '{scheme or 'no scheme'}'. {near}")
+    return BY_SCHEME[scheme](address)
+
+
+def is_remote(setting: str) -> bool:
+    """Tell whether looking up waits for a network."""
+    return address_of(setting) != EMBEDDED
