@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from rayline.config.history import JoinConfig
+from rayline.config.history import FEAST, JoinConfig, feast_place
 from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
@@ -172,6 +172,9 @@ def _anchored(config: Config, folder: Path) -> Config:
 def _anchored_join(join: JoinConfig, folder: Path) -> JoinConfig:
     if join.source is None or _has_scheme(join.source):
         return join
+    place = feast_place(join.source)
+    if place is not None:
+        return msgspec.structs.replace(join, source=f"{FEAST}{folder / place[0]}#{place[1]}")
     return msgspec.structs.replace(join, source=str(folder / join.source))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rayline.config import FeaturesConfig
 from rayline.errors import SchemaError
 from rayline.features.join import taken
-from rayline.features.tables import opened
+from rayline.features.tables import tables_of
 from rayline.features.windows import WindowSpec, window_groups
 
 FORMAT = 1
@@ -63,13 +63,12 @@ class HistoryNeed:
             NotFoundError, DataError: a feature table cannot be read.
         """
         tables = []
-        for join in features.join:
-            source = opened(join)
+        for source in tables_of(features.join):
             spec = source.spec
             names = taken(source.table(head=True).column_names, spec)
             columns = {spec.prefix + name: name for name in names if spec.prefix + name in inputs}
             if columns:
-                tables.append(TableNeed(spec.name, spec.keys, spec.at, spec.ttl, columns))
+                tables.append(TableNeed(source.elsewhere or spec.name, spec.keys, spec.at, spec.ttl, columns))
         windows = []
         for group in window_groups(features.windows):
             used = tuple(each for each in group.windows if each.name in inputs)
