@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from history_examples import joined_by_loop, keys, numbers, table_of, times
@@ -46,12 +46,14 @@ specs = st.builds(
 
 
 @given(rows, features, specs)
+@settings(deadline=None)
 def test_it_is_what_a_loop_over_all_pairs_finds(rows: list[Any], features: list[Any], spec: JoinSpec) -> None:
     found = join_tables(table_of(rows, ROW), table_of(features, FEATURE), spec)
     assert found.to_pylist() == joined_by_loop(rows, features, spec)
 
 
 @given(rows, features, specs, st.integers(0, 12))
+@settings(deadline=None)
 def test_what_comes_later_changes_nothing_earlier(
     rows: list[Any], features: list[Any], spec: JoinSpec, now: int
 ) -> None:

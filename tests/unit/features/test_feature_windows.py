@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from history_examples import keys, numbers, table_of, times, windowed_by_loop
@@ -45,6 +45,7 @@ def values(rows: list[Any], window: WindowConfig) -> list[float | None]:
 
 
 @given(rows, windows)
+@settings(deadline=None)
 def test_it_is_what_a_loop_over_all_pairs_finds(rows: list[Any], window: WindowConfig) -> None:
     span = microseconds(window.window) if window.window else None
     found, expected = values(rows, window), windowed_by_loop(rows, window, span)
@@ -59,6 +60,7 @@ def test_it_is_what_a_loop_over_all_pairs_finds(rows: list[Any], window: WindowC
 
 
 @given(rows, windows, st.integers(0, 12), rows)
+@settings(deadline=None)
 def test_what_is_not_earlier_changes_not_one_bit(
     rows: list[Any], window: WindowConfig, now: int, others: list[Any]
 ) -> None:
