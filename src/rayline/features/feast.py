@@ -78,11 +78,8 @@ class Repository:
                 f"there is no Feast repository in '{folder}': it has no {SETTINGS}. {self._near()}".strip()
             )
         feast = _feast()
-        try:
-            with _door(f"the Feast repository '{folder}'"):
-                self._store: Any = feast.FeatureStore(repo_path=str(self._folder))
-        except feast.errors.FeastConfigError as error:
-            raise ConfigError(f"the settings of the Feast repository '{folder}' are wrong: {error}") from error
+        with _door(f"the Feast repository '{folder}'"):
+            self._store: Any = feast.FeatureStore(repo_path=str(self._folder))
 
     def views(self, name: str) -> tuple[View, ...]:
         """Return the feature view of a name or, where there is none, the views that a feature service takes from.
@@ -168,10 +165,8 @@ class Repository:
         what = f"Feast's feature view '{view.name}'"
         if source is None:
             raise ConfigError(f"{what} has no batch source to join from: it is computed on demand, or only pushed to.")
-        if projection.version_tag is not None:
-            raise ConfigError(
-                f"{what} is asked for in version {projection.version_tag}; only the latest can be joined."
-            )
+        if (version := getattr(projection, "version_tag", None)) is not None:
+            raise ConfigError(f"{what} is asked for in version {version}; only the latest can be joined.")
         entities = [field for field in view.entity_columns if field.name != "__dummy_id"]
         if not entities:
             raise ConfigError(f"{what} has no entity, so there is no key to join it by.")
@@ -215,9 +210,10 @@ def _feast() -> Any:
     os.environ.setdefault("FEAST_USAGE", "False")
     try:
         import feast.errors
+        import feast.repo_config
     except ImportError as error:
         raise EnvironmentFailed(
-            f"a join from Feast needs its package, which cannot be imported ({error}): `pip install rayline[feast]`."
+            f"a join from Feast needs its package, which cannot be imported ({error}): `pip install 'rayline[feast]'`."
         ) from error
     return feast
 
@@ -228,8 +224,10 @@ def _door(what: str) -> Iterator[None]:
     feast = _feast()
     try:
         yield
-    except (RaylineError, feast.errors.FeastConfigError):
+    except RaylineError:
         raise
+    except feast.repo_config.FeastConfigError as error:
+        raise ConfigError(f"{what}: its {SETTINGS} is wrong: {error}") from error
     except feast.errors.DataSourceNotFoundException as error:
         raise DataError(f"{what} cannot be read: {error}") from error
     except Exception as error:  # a database of the user's choice raises what it will
