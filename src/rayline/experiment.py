@@ -160,7 +160,7 @@ def bundle_of(config: Config, prepared: Prepared, trained: Mapping[str, Any], ou
         lineage=lineage,
         reference=prepared.reference(),
         example=prepared.example(EXAMPLE_ROWS),
-        history=HistoryNeed.of(config.features, prepared.features.input_columns),
+        history=HistoryNeed.of(config, prepared.features.input_columns),
     )
 
 

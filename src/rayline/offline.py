@@ -38,6 +38,8 @@ class Predicted:
 def predict_file(project: Project, selector: str | None, rows: Path, out: Path) -> Predicted:
     """Predict each row of a file and write rows and answers together as one Parquet file.
 
+    Columns of joined feature tables that the file leaves out are joined as of each row's time.
+
     Raises:
         DataError: the file cannot be read, lacks a column that the Bundle needs, or has one named like an answer.
         NotFoundError: there is no such version, or no folder for the answers.
@@ -47,6 +49,7 @@ def predict_file(project: Project, selector: str | None, rows: Path, out: Path) 
     import pyarrow.parquet as parquet
 
     from rayline.features.blocks import fold, in_blocks
+    from rayline.features.history import completed_table
     from rayline.features.sources import read_table
     from rayline.registry.bundle import Bundle
 
@@ -55,7 +58,9 @@ def predict_file(project: Project, selector: str | None, rows: Path, out: Path) 
     table = read_table(DataConfig(source=str(rows.resolve())))
     version = project.store.version(project.config.name, selector)
     bundle = project.store.fetch(version, project.storage / "served")
-    _refuse_twins(table.column_names, ANSWERS[Bundle.load(bundle).task], rows)
+    loaded = Bundle.load(bundle)
+    table = completed_table(project.config.features, table, loaded.features.input_columns)
+    _refuse_twins(table.column_names, ANSWERS[loaded.task], rows)
     project.connect()
     answers = pa.concat_tables(fold(in_blocks(table, ROWS_PER_BLOCK), _Answers(str(bundle.resolve()))))
     draft = out.with_name(f"{out.name}.{os.getpid()}.draft")

@@ -122,7 +122,7 @@ def test_the_columns_that_a_request_leaves_out_are_looked_up(
 
     assert rayline(["features", "materialize", str(project / "rayline.yaml"), "--json"]) == 0
     tables = {each["table"]: each for each in json.loads(capsys.readouterr().out)["tables"]}
-    assert (tables["customers"]["keys"], tables["customers"]["rows"]) == (CUSTOMERS, CUSTOMERS * 20)
+    assert (tables["orders/customers"]["keys"], tables["orders/customers"]["rows"]) == (CUSTOMERS, CUSTOMERS * 20)
     assert rayline(["features", "materialize", str(project / "rayline.yaml")]) == 0
     assert capsys.readouterr().out.count("unchanged") == 2
 

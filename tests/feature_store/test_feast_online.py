@@ -73,13 +73,13 @@ def test_threads_may_ask_together(repo: Repo, store: FeastStore) -> None:
         assert all(answer == expected for answer in pool.map(lambda _: store.get(table, keys), range(40)))
 
 
-def features(repo: Repo, view: str) -> Any:
+def config(repo: Repo, view: str) -> Any:
     join = {"name": "driver", "source": f"{repo.source}#{view}", "at": "at", "prefix": "d_"}
-    return parse({"name": "p", "data": {"source": "x"}, "features": {"target": "y", "join": [join]}}).features
+    return parse({"name": "p", "data": {"source": "x"}, "features": {"target": "y", "join": [join]}})
 
 
 def test_a_service_completes_a_row_from_feast_and_forgets_it_after_its_time_to_live(repo: Repo) -> None:
-    need = HistoryNeed.of(features(repo, "driver_stats"), ("hour", "d_rate", "d_note"))
+    need = HistoryNeed.of(config(repo, "driver_stats"), ("hour", "d_rate", "d_note"))
     assert need is not None
     need = HistoryNeed.from_json(json.loads(json.dumps(need.to_json())))
     open_, feast = beside_feast(unopened, [each.table for each in need.tables])

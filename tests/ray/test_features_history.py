@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
+from ray.data.expressions import col
 
 from rayline.config import Config, WindowConfig, parse
 from rayline.errors import DataError
@@ -89,6 +91,16 @@ def test_the_number_of_partitions_changes_nothing(monkeypatch: pytest.MonkeyPatc
     columns = ("town", "at", "y")
     found = exchange_module.exchange(in_blocks(rows, 120), ("town",), (True,), columns, work, partitions=partitions)
     assert table_of(found).combine_chunks() == with_windows(rows, WINDOWS).combine_chunks()
+
+
+def test_blocks_that_a_filter_has_emptied_do_no_harm() -> None:
+    rows, features = labels(), prices()
+    kept, known = pa.compute.less(rows["at"], 200), pa.compute.equal(features["town"], "a")
+    expected = join_tables(rows.filter(kept), features.filter(known), SPEC)
+    some = in_blocks(rows.sort_by("at"), 300).filter(expr=col("at") < 200)
+    found = table_of(joined(some, in_blocks(features, 500).filter(expr=col("town") == "a"), SPEC, broadcast_bytes=0))
+    order = [("at", "ascending"), ("y", "ascending")]
+    assert found.sort_by(order).combine_chunks() == expected.sort_by(order).combine_chunks()
 
 
 def test_an_error_in_a_partition_comes_back_as_ours() -> None:

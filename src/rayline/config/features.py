@@ -19,3 +19,9 @@ class FeaturesConfig(Section, frozen=True, kw_only=True):
     join: tuple[JoinConfig, ...] = ()
     windows: dict[str, WindowConfig] = {}
     online: OnlineConfig = OnlineConfig()
+
+    def __post_init__(self) -> None:
+        names = [each.name for each in self.join]
+        twins = [name for name in names if names.count(name) > 1]
+        if twins:
+            raise ValueError(f"two joins are called '{twins[0]}'. Give one of them another name")

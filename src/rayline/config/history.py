@@ -110,6 +110,9 @@ class WindowConfig(Section, frozen=True, kw_only=True):
 class OnlineConfig(Section, frozen=True, kw_only=True):
     """Where the latest rows are kept for a live service: ``embedded`` under ``storage``, or a ``redis://`` address.
 
+    The embedded store is a memory-mapped file: it serves the machine that it lies on. Services on several machines need
+    Redis.
+
     The variable ``RAYLINE_ONLINE_STORE`` wins over it, so that an address with a password is written nowhere.
     """
 

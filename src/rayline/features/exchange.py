@@ -156,6 +156,8 @@ def _cut(how: _Cut, count: int, *blocks: pa.Table) -> Any:
 
     try:
         table = _together(blocks)
+        if not table.num_columns:  # what is left of blocks that a filter has emptied
+            return [table] * count if count > 1 else table
         keys = pa.table(dict(zip(how.keys, key_arrays(table, how.keys, how.texts, "the data"), strict=True)))
         place = (row_hashes(keys, how.keys) % np.uint64(count)).astype(np.int64)
         if how.columns is not None:
@@ -292,6 +294,8 @@ def _schema(dataset: Any) -> pa.Schema:
 
     with quiet():
         schema = dataset.schema()
+    if schema is None:
+        raise DataError("the data has no rows to join.")
     return pa.schema(list(zip(schema.names, schema.types, strict=True)))
 
 

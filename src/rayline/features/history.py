@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rayline.config import Config, FeaturesConfig
 from rayline.features.blocks import ROWS_PER_BLOCK, in_blocks, quiet
-from rayline.features.join import join_tables
+from rayline.features.join import join_tables, taken
 from rayline.features.split import POSITION
 from rayline.features.tables import FeatureTable, tables_of
 from rayline.features.windows import window_groups, with_windows
@@ -45,6 +47,32 @@ def table_with_history(features: FeaturesConfig, table: pa.Table) -> pa.Table:
     for source in tables_of(features.join):
         table = join_tables(table, source.table(), source.spec)
     return with_windows(table, features.windows)
+
+
+def completed_table(features: FeaturesConfig, table: pa.Table, inputs: Collection[str]) -> pa.Table:
+    """Return a table with those of a model's inputs joined that it lacks: what a file to predict may leave out.
+
+    Args:
+        features: the configuration.
+        table: the rows, in memory; its own columns win.
+        inputs: the model's raw input columns. Windows are not made here: a file seldom holds the rows before its own.
+
+    Raises:
+        NotFoundError, DataError: a feature table cannot be read, or the rows lack its key or time.
+    """
+    for feature_table in tables_of(features.join):
+        spec = feature_table.spec
+        if spec.columns and all(spec.prefix + name in table.column_names for name in spec.columns):
+            continue
+        source = feature_table.table()
+        lacking = [
+            name
+            for name in taken(source.column_names, spec)
+            if spec.prefix + name in inputs and spec.prefix + name not in table.column_names
+        ]
+        if lacking:
+            table = join_tables(table, source, replace(spec, columns=tuple(lacking)))
+    return table
 
 
 def with_history(

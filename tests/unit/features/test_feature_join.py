@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from history_examples import joined_by_loop, keys, numbers, table_of, times
-from rayline.config import parse
+from rayline.config import load, parse
 from rayline.errors import ConfigError, DataError, RowError
-from rayline.features.history import history_digest, table_with_history
+from rayline.features.history import completed_table, history_digest, table_with_history
 from rayline.features.join import join, join_tables
 from rayline.features.tables import JoinSpec
 
@@ -156,7 +156,50 @@ def test_a_configuration_joins_files_and_follows_their_content(tmp_path: Any) ->
         {"v": 1, "g_v": 1, "before": None},
         {"v": None, "g_v": 2, "before": 1.0},
     ]
+    own = table.append_column("v", pa.array([8, 9]))
+    assert completed_table(config.features, own, ("v", "g_v")).drop_columns(["k", "at", "y"]).to_pylist() == [
+        {"v": 8, "g_v": 1},
+        {"v": 9, "g_v": 2},
+    ]
+    assert completed_table(config.features, own, ("v",)) is own
     before = history_digest(config, "0" * 16)
     (tmp_path / "f.csv").write_text("k,t,v\na,2024-01-01,3\n")
     assert before != history_digest(config, "0" * 16) != history_digest(config, "1" * 16)
     assert history_digest(parse({**raw, "features": {"target": "y"}}), "0" * 16) == "0" * 16
+
+
+@pytest.mark.parametrize(
+    ("join", "message"),
+    [
+        ([{"name": "f", "at": "at"}], "join 'f' needs a source"),
+        ([{"name": "f", "source": "f.csv", "at": "at", "time": "t"}], "join 'f' needs keys and the time column"),
+        ([{"name": "f", "source": "x", "at": "a", "time": "t", "keys": ["k"]}] * 2, "two joins are called 'f'"),
+        ([{"name": "f", "source": "x", "at": "a", "time": "t", "kyes": ["k"]}], "Did you mean 'keys'?"),
+        ([{"name": "f", "source": "x", "at": "a", "time": "t", "keys": ["k"], "ttl": "30"}], "features.join[0].ttl"),
+    ],
+)
+def test_a_wrong_join_is_refused(join: list[Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"name": "p", "data": {"source": "x"}, "features": {"target": "y", "join": join}})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ("sqlite:///x", "the online store is 'embedded' or a redis:// address, not 'sqlite:///x'"),
+        ("redis://u:secret@host", "an address with a password belongs in the variable RAYLINE_ONLINE_STORE"),
+    ],
+)
+def test_a_wrong_online_store_is_refused(store: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"name": "p", "data": {"source": "x"}, "features": {"target": "y", "online": {"store": store}}})
+    assert message in str(caught.value)
+
+
+def test_the_source_of_a_join_is_relative_to_the_file(tmp_path: Any) -> None:
+    (tmp_path / "rayline.yaml").write_text(
+        "name: p\ndata: {source: a.csv}\nfeatures:\n  target: y\n"
+        "  join: [{name: f, source: f.csv, keys: [k], time: t, at: at}]\n"
+    )
+    assert load(tmp_path / "rayline.yaml").features.join[0].source == str(tmp_path / "f.csv")

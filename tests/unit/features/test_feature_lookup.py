@@ -202,10 +202,10 @@ def test_materialize_writes_the_latest_of_each_key_and_again_only_what_changed(t
     done = materialize(config, store, each=told.append)
     assert tuple(told) == done
     assert [(each.table, each.rows, each.kept, each.keys) for each in done] == [
-        ("f", 4, 2, 2),
-        ("windows/k@at", 3, 2, 2),
+        ("p/f", 4, 2, 2),
+        ("p/windows/k@at", 3, 2, 2),
     ]
-    assert [each.values if each else None for each in store.get("f", [("a",), ("b",), ("c",)])] == [
+    assert [each.values if each else None for each in store.get("p/f", [("a",), ("b",), ("c",)])] == [
         {"v": None, "w": "y"},
         {"v": 3, "w": None},
         None,
@@ -229,12 +229,12 @@ def test_a_project_without_history_has_nothing_to_materialize(tmp_path: Path) ->
 
 def test_what_a_model_needs_is_what_of_the_history_it_takes_in(tmp_path: Path) -> None:
     config = project(tmp_path)
-    need = HistoryNeed.of(config.features, ("w", "before", "x"))
+    need = HistoryNeed.of(config, ("w", "before", "x"))
     assert need is not None
-    assert need.tables == (TableNeed("f", ("k",), "at", 3 * 86_400_000_000, {"w": "w"}),)
+    assert need.tables == (TableNeed("p/f", ("k",), "at", 3 * 86_400_000_000, {"w": "w"}),)
     assert [each.name for each in need.windows[0].windows] == ["before"]
     assert HistoryNeed.from_json(need.to_json()) == need
-    assert HistoryNeed.of(config.features, ("x",)) is None
+    assert HistoryNeed.of(config, ("x",)) is None
     with pytest.raises(SchemaError, match="damaged"):
         HistoryNeed.from_json({**need.to_json(), "tables": [{}]})
     with pytest.raises(SchemaError, match="its format is 9"):

@@ -6,13 +6,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rayline.config import FeaturesConfig
+from rayline.config import Config
 from rayline.errors import SchemaError
 from rayline.features.join import taken
 from rayline.features.tables import tables_of
 from rayline.features.windows import WindowSpec, window_groups
 
 FORMAT = 1
+
+
+def store_table(project: str, name: str) -> str:
+    """Return what a project's feature table or group of windows is called in a store that others may share."""
+    return f"{project}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +57,30 @@ class HistoryNeed:
     windows: tuple[WindowNeed, ...]
 
     @classmethod
-    def of(cls, features: FeaturesConfig, inputs: Collection[str]) -> HistoryNeed | None:
+    def of(cls, config: Config, inputs: Collection[str]) -> HistoryNeed | None:
         """Return what a configuration's model needs; None where no input is joined or made by a window.
 
         Args:
-            features: the configuration.
+            config: the project.
             inputs: the model's raw input columns.
 
         Raises:
             NotFoundError, DataError: a feature table cannot be read.
         """
         tables = []
-        for source in tables_of(features.join):
+        for source in tables_of(config.features.join):
             spec = source.spec
             names = taken(source.table(head=True).column_names, spec)
             columns = {spec.prefix + name: name for name in names if spec.prefix + name in inputs}
             if columns:
-                tables.append(TableNeed(source.elsewhere or spec.name, spec.keys, spec.at, spec.ttl, columns))
+                name = source.elsewhere or store_table(config.name, spec.name)
+                tables.append(TableNeed(name, spec.keys, spec.at, spec.ttl, columns))
         windows = []
-        for group in window_groups(features.windows):
+        for group in window_groups(config.features.windows):
             used = tuple(each for each in group.windows if each.name in inputs)
             if used:
-                windows.append(WindowNeed(group.name, group.by, group.time, used))
-        return cls(features.online.store, tuple(tables), tuple(windows)) if tables or windows else None
+                windows.append(WindowNeed(store_table(config.name, group.name), group.by, group.time, used))
+        return cls(config.features.online.store, tuple(tables), tuple(windows)) if tables or windows else None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""

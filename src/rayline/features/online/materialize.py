@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rayline.config import Config, plain
 from rayline.errors import UsageError
 from rayline.features.history import table_with_history
+from rayline.features.online.declared import store_table
 from rayline.features.online.latest import Latest, LatestRows, Tails
 from rayline.features.online.opening import FOLDER, address_of
 from rayline.features.online.seam import OnlineStore
@@ -96,9 +97,10 @@ def materialize(
 
 
 def _written(
-    config: Config, store: OnlineStore, table: str, digest: str, fresh: bool, read: Callable[[], Iterable[Latest]]
+    config: Config, store: OnlineStore, name: str, digest: str, fresh: bool, read: Callable[[], Iterable[Latest]]
 ) -> Materialized:
     began = time.perf_counter()
+    table = store_table(config.name, name)
     file = Path(config.storage) / FOLDER / RECORD
     place = f"{_digest(address_of(config.features.online.store))} {table}"  # an address may hold a password
     known = _record(file)
