@@ -3,8 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FEAST := .venv-feast
+FEAST_PINS := tests/feature_store/requirements.txt
 
-.PHONY: demo test lint setup lock clean
+.PHONY: demo test test-feast lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -14,6 +16,11 @@ test: $(READY) lint
 	$(BIN)/python -m pytest tests/unit tests/contracts tests/architecture tests/golden
 	$(BIN)/python -m pytest tests/ray
 	$(BIN)/python -m pytest tests/e2e tests/docs
+	$(MAKE) test-feast
+
+# Feast needs an older pandas than ours: its packages lie in an environment of their own, before those of $(VENV).
+test-feast: $(FEAST)/.ready
+	FEAST_USAGE=False PYTHONPATH=$(CURDIR)/src $(FEAST)/bin/python -m pytest tests/feature_store
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -32,6 +39,15 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
+$(FEAST)/.ready: $(READY) $(FEAST_PINS)
+	@echo "Setting up $(FEAST) from $(FEAST_PINS)"
+	@rm -rf $(FEAST)
+	@$(BIN)/python -m venv --without-pip $(FEAST)
+	@$(BIN)/python -m pip --python $(FEAST)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(FEAST_PINS)
+	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> $$($(FEAST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
+	@touch $@
+
 # Write constraints.txt anew from what the newest allowed versions resolve to.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
@@ -41,4 +57,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "core", "common", "misc
 DOORS = {
     "mlflow": {"registry/mlflow_store.py", "registry/pyfunc.py"},
     "optuna": {"tuning/study.py"},
+    "feast": {"features/feast.py"},
 }
 
 

@@ -172,6 +172,13 @@ def reading(quiet: bool = False) -> Iterator[None]:
 
 def materialized(done: Materialized) -> None:
     """Print what became of one table."""
+    if done.elsewhere is not None:
+        console.print(
+            f"  [dim]·[/] [cyan]{escape(done.table)}[/] [dim]left to Feast, which writes it by[/] "
+            f"feast -c {escape(done.elsewhere.removeprefix('feast:').rpartition('#')[0])} materialize-incremental TIME",
+            soft_wrap=True,
+        )
+        return
     if done.unchanged:
         console.print(
             f"  [green]✓[/] [cyan]{escape(done.table)}[/] {done.keys:,} keys  [dim]unchanged[/]", soft_wrap=True

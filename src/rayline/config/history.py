@@ -13,6 +13,8 @@ from rayline.config.section import Positive, Section
 UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 
+FEAST = "feast:"
+
 Duration = Annotated[str, Meta(pattern=rf"^{_DURATION.pattern}$")]
 """A span of time, such as ``30d``, ``12h`` or ``15m``: milliseconds, seconds, minutes, hours, days or weeks."""
 
@@ -27,6 +29,16 @@ def microseconds(duration: str) -> int:
     return round(float(found[1]) * UNITS[found[2]])
 
 
+def feast_place(source: str) -> tuple[str, str] | None:
+    """Return folder and name of a ``feast:FOLDER#NAME``, None for another source. Raises ``ValueError``."""
+    if not source.startswith(FEAST):
+        return None
+    folder, _, name = source.removeprefix(FEAST).rpartition("#")
+    if not folder or not name:
+        raise ValueError(f"'{source}' names no feature view: write feast:FOLDER#VIEW, or #SERVICE for all of its views")
+    return folder, name
+
+
 class JoinConfig(Section, frozen=True, kw_only=True):
     """One feature table, joined to the rows of the data as of their time.
 
@@ -35,7 +47,8 @@ class JoinConfig(Section, frozen=True, kw_only=True):
 
     Attributes:
         name: what the table is called, here and in the online store.
-        source, format: where it is, as in ``data``.
+        source, format: where it is, as in ``data``. ``feast:FOLDER#NAME`` is a feature view, or all views of a feature
+            service, of the Feast repository in that folder: keys, time and time-to-live are then Feast's own.
         keys: columns that identify what a feature row is about; called alike in the data.
         time: its event time, and ``at``: the time of a row of the data. Dates, times, ISO 8601 texts, or numbers of
             seconds.
@@ -57,6 +70,10 @@ class JoinConfig(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.source is None:
             raise ValueError(f"join '{self.name}' needs a source")
+        if feast_place(self.source) is not None:
+            if self.format != "auto":
+                raise ValueError(f"join '{self.name}': 'format' is for files; Feast knows its own")
+            return
         if not self.keys or self.time is None:
             raise ValueError(f"join '{self.name}' needs keys and the time column of its source")
 

@@ -17,7 +17,7 @@ import yaml
 from msgspec import Struct
 
 from rayline.config.data import DataConfig
-from rayline.config.history import JoinConfig
+from rayline.config.history import FEAST, JoinConfig, feast_place
 from rayline.config.project import Config
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
@@ -197,6 +197,9 @@ def _anchored(config: Config, folder: Path) -> Config:
 def _anchored_join(join: JoinConfig, folder: Path) -> JoinConfig:
     if join.source is None:
         return join
+    place = feast_place(join.source)
+    if place is not None:
+        return msgspec.structs.replace(join, source=f"{FEAST}{folder / place[0]}#{place[1]}")
     return msgspec.structs.replace(join, source=_anchored_path(join.source, folder))
 
 

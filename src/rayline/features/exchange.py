@@ -51,7 +51,8 @@ def joined(rows: Any, features: Any, spec: JoinSpec, *, broadcast_bytes: int | N
     left, right = _schema(rows), features.schema if not hasattr(features, "iter_batches") else _schema(features)
     refuse_twins(left.names, right.names, spec)
     texts = key_texts(left, right, spec)
-    needed = [*spec.keys, spec.time, *taken(right.names, spec)]
+    needed = list(dict.fromkeys((*spec.keys, spec.time, *taken(right.names, spec))))
+    needed += [spec.created] if spec.created is not None and spec.created not in needed else []
     slim = features.select(needed) if not hasattr(features, "iter_batches") else features.select_columns(needed)
     if not hasattr(slim, "iter_batches"):
         if slim.nbytes <= (BROADCAST_BYTES if broadcast_bytes is None else broadcast_bytes):

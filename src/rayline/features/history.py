@@ -11,7 +11,7 @@ from rayline.config import Config, FeaturesConfig
 from rayline.features.blocks import ROWS_PER_BLOCK, in_blocks, quiet
 from rayline.features.join import join_tables, taken
 from rayline.features.split import POSITION, in_order
-from rayline.features.tables import FeatureTable, opened
+from rayline.features.tables import FeatureTable, tables_of
 from rayline.features.windows import window_groups, with_windows
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def history_digest(config: Config, digest: str) -> str:
     if not config.features.join:
         return digest
     whole = hashlib.blake2b(digest.encode(), digest_size=8)
-    for join in config.features.join:
-        whole.update(f"{join.name} {opened(join).digest()} ".encode())
+    for source in tables_of(config.features.join):
+        whole.update(f"{source.spec.name} {source.digest()} ".encode())
     return whole.hexdigest()
 
 
@@ -42,8 +42,7 @@ def table_with_history(features: FeaturesConfig, table: pa.Table) -> pa.Table:
         ConfigError: a join or window names a column that is not there, or adds one that is.
         NotFoundError, DataError: a feature table, a key or a time cannot be read.
     """
-    for join in features.join:
-        source = opened(join)
+    for source in tables_of(features.join):
         table = join_tables(table, source.table(), source.spec)
     return with_windows(table, features.windows)
 
@@ -59,11 +58,11 @@ def completed_table(features: FeaturesConfig, table: pa.Table, inputs: Collectio
     Raises:
         NotFoundError, DataError: a feature table cannot be read, or the rows lack its key or time.
     """
-    for join in features.join:
-        spec = opened(join).spec
+    for feature_table in tables_of(features.join):
+        spec = feature_table.spec
         if spec.columns and all(spec.prefix + name in table.column_names for name in spec.columns):
             continue
-        source = opened(join).table()
+        source = feature_table.table()
         lacking = [
             name
             for name in taken(source.column_names, spec)
@@ -94,7 +93,7 @@ def with_history(
     features = config.features
     if not has_history(features):
         return table, dataset
-    sources = [opened(join) for join in features.join]
+    sources = tables_of(features.join)
     if _in_memory(dataset, table) and all(source.small() for source in sources):
         whole = table_with_history(features, table)
         return whole, in_blocks(_positioned(whole, dataset), rows_per_block)
@@ -123,7 +122,7 @@ def _positioned(table: pa.Table, dataset: Any) -> pa.Table:
     return in_order(table)
 
 
-def _head(features: FeaturesConfig, table: pa.Table, dataset: Any, sources: list[FeatureTable]) -> pa.Table:
+def _head(features: FeaturesConfig, table: pa.Table, dataset: Any, sources: tuple[FeatureTable, ...]) -> pa.Table:
     """Return rows to infer from: the first of the result, or all where ``table`` holds all of the data."""
     import pyarrow as pa
 

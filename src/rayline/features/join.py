@@ -136,7 +136,7 @@ class Index:
             distinct, group = np.unique(group * len(each.dictionary) + code[kept], return_inverse=True)
             combined.append(distinct)
         times = times[kept]
-        order = np.lexsort((times, group))
+        order = np.lexsort((*_created(features, spec, kept, what), times, group))
         groups = len(combined[-1]) if combined else len(encoded[0].dictionary)
         starts = np.searchsorted(group[order], np.arange(groups + 1))
         values = features.select(list(names)).rename_columns([spec.prefix + name for name in names])
@@ -187,6 +187,14 @@ class Index:
             place = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
             group = np.where((group >= 0) & (code >= 0) & (distinct[place] == wanted), place, -1)
         return group
+
+
+def _created(features: pa.Table, spec: JoinSpec, kept: Positions, what: str) -> tuple[NDArray[np.int64], ...]:
+    """Return what orders feature rows of one time, beyond their order in the source."""
+    if spec.created is None:
+        return ()
+    times, known = time_array(features, spec.created, what)
+    return (np.where(known, times, np.iinfo(np.int64).min)[kept],)
 
 
 def last_at_or_before(

@@ -1,15 +1,16 @@
 """Where the rows of a joined feature table come from: one seam, and the files behind it.
 
-Another kind of table is one small file that meets ``FeatureTable``, and a line in ``opened``.
+Another kind of table is one small file that meets ``FeatureTable``, and a line in ``_opened``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rayline.config import DataConfig, JoinConfig
-from rayline.config.history import microseconds
+from rayline.config.history import feast_place, microseconds
 from rayline.features.sources import read_dataset, read_table, source_digest, too_large
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class JoinSpec:
         ttl: microseconds; a feature row that old, or older, is not used. None means: for ever.
         columns: what is taken; none means all but keys and time.
         prefix: stands before their names in the result.
+        created: a column of the feature table; of several rows with one time, the one with the latest wins, and among
+            those the last.
     """
 
     name: str
@@ -37,6 +40,7 @@ class JoinSpec:
     ttl: int | None = None
     columns: tuple[str, ...] = ()
     prefix: str = ""
+    created: str | None = None
 
 
 class FeatureTable(Protocol):
@@ -45,6 +49,10 @@ class FeatureTable(Protocol):
     @property
     def spec(self) -> JoinSpec:
         """How it is joined."""
+
+    @property
+    def elsewhere(self) -> str | None:
+        """Its name in an online store that its owner keeps; None where Rayline keeps its latest rows."""
 
     def digest(self) -> str:
         """Return hexadecimal digits that change when its content does; needs no Ray."""
@@ -65,6 +73,7 @@ class FileTable:
 
     spec: JoinSpec
     data: DataConfig
+    elsewhere: str | None = None
 
     def digest(self) -> str:
         """As ``FeatureTable``. Local files are hashed whole."""
@@ -83,10 +92,22 @@ class FileTable:
         return read_dataset(self.data, read_table(self.data, head=True).schema)
 
 
-def opened(join: JoinConfig) -> FeatureTable:
-    """Return the feature table that a configuration names; nothing is read yet."""
+def tables_of(joins: Iterable[JoinConfig]) -> tuple[FeatureTable, ...]:
+    """Return the feature tables that a configuration names, in order; their rows are not read yet.
+
+    Raises:
+        ConfigError, NotFoundError, EnvironmentFailed: as ``rayline.features.feast_table.feast_tables``.
+    """
+    return tuple(table for join in joins for table in _opened(join))
+
+
+def _opened(join: JoinConfig) -> tuple[FeatureTable, ...]:
     assert join.source is not None
+    if feast_place(join.source) is not None:
+        from rayline.features.feast_table import feast_tables
+
+        return feast_tables(join)
     assert join.time is not None
     ttl = microseconds(join.ttl) if join.ttl is not None else None
     spec = JoinSpec(join.name, join.keys, join.time, join.at, ttl, join.columns, join.prefix)
-    return FileTable(spec, DataConfig(source=join.source, format=join.format))
+    return (FileTable(spec, DataConfig(source=join.source, format=join.format)),)

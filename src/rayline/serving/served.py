@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,12 +178,14 @@ def _lookup(bundle: Bundle, storage: str | Path | None) -> tuple[Lookup | None, 
     if need is None:
         return None, 0.0, 0.0
     from rayline.features.online.lookup import Lookup
-    from rayline.features.online.opening import is_remote, open_store
+    from rayline.features.online.opening import beside_feast, is_remote, open_store
 
     folder = Path(storage) if storage is not None else None
-    lookup = Lookup(need, bundle.features.input_columns, lambda: open_store(need.store, folder, create=False))
+    own = partial(open_store, need.store, folder, create=False)
+    open_, feast = beside_feast(own, [each.table for each in need.tables])
+    lookup = Lookup(need, bundle.features.input_columns, open_)
     row_seconds = LOOKUP_SECONDS * (len(need.tables) + len(need.windows))
-    return lookup, row_seconds, REMOTE_SECONDS if is_remote(need.store) else 0.0
+    return lookup, row_seconds, REMOTE_SECONDS if feast or is_remote(need.store) else 0.0
 
 
 def _cost(call: Callable[[], object]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from rayline.config import Config
 from rayline.errors import SchemaError
 from rayline.features.join import taken
-from rayline.features.tables import opened
+from rayline.features.tables import tables_of
 from rayline.features.windows import WindowSpec, window_groups
 
 FORMAT = 1
@@ -68,13 +68,12 @@ class HistoryNeed:
             NotFoundError, DataError: a feature table cannot be read.
         """
         tables = []
-        for join in config.features.join:
-            source = opened(join)
+        for source in tables_of(config.features.join):
             spec = source.spec
             names = taken(source.table(head=True).column_names, spec)
             columns = {spec.prefix + name: name for name in names if spec.prefix + name in inputs}
             if columns:
-                name = store_table(config.name, spec.name)
+                name = source.elsewhere or store_table(config.name, spec.name)
                 tables.append(TableNeed(name, spec.keys, spec.at, spec.ttl, columns))
         windows = []
         for group in window_groups(config.features.windows):

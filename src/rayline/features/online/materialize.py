@@ -18,7 +18,7 @@ from rayline.features.online.latest import Latest, LatestRows, Tails
 from rayline.features.online.opening import FOLDER, address_of
 from rayline.features.online.seam import OnlineStore
 from rayline.features.sources import read_dataset, read_table, source_digest, too_large
-from rayline.features.tables import FeatureTable, opened
+from rayline.features.tables import FeatureTable, tables_of
 from rayline.features.windows import WindowGroup, window_groups
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Materialized:
         keys: keys that the store has now.
         unchanged: the source is the one that was written before, and the store still has its keys.
         seconds: wall time.
+        elsewhere: its name in the store that its owner keeps, such as Feast, and that nothing was written to.
     """
 
     table: str
@@ -47,11 +48,12 @@ class Materialized:
     keys: int
     unchanged: bool
     seconds: float
+    elsewhere: str | None = None
 
 
 def needs_ray(config: Config) -> bool:
     """Tell whether a source is so large that it is read in parallel."""
-    large = any(not opened(join).small() for join in config.features.join)
+    large = any(not table.small() for table in tables_of(config.features.join) if table.elsewhere is None)
     return large or bool(config.features.windows and too_large(config.data))
 
 
@@ -78,13 +80,16 @@ def materialize(
             "Add features.join or features.windows."
         )
     done = []
-    for join in features.join:
-        source = opened(join)
-        digest = _digest(source.digest(), plain(join))
-        done.append(_written(config, store, join.name, digest, fresh, lambda s=source: _latest(s)))  # type: ignore[misc]
+    for source in tables_of(features.join):
+        if source.elsewhere is not None:
+            done.append(Materialized(source.spec.name, 0, 0, 0, True, 0.0, source.elsewhere))
+            each(done[-1])
+            continue
+        digest = _digest(source.digest(), repr(source.spec))
+        done.append(_written(config, store, source.spec.name, digest, fresh, lambda s=source: _latest(s)))  # type: ignore[misc]
         each(done[-1])
     for group in window_groups(features.windows):
-        joined = [opened(join).digest() for join in features.join]
+        joined = [table.digest() for table in tables_of(features.join)]
         digest = _digest(source_digest(config.data), *joined, repr(group), plain(config.data))
         done.append(_written(config, store, group.name, digest, fresh, lambda g=group: [_state(config, g)]))  # type: ignore[misc]
         each(done[-1])
@@ -153,8 +158,7 @@ def _dataset(config: Config, group: WindowGroup) -> Any:
         return dataset
     from rayline.features.exchange import joined
 
-    for join in config.features.join:
-        source = opened(join)
+    for source in tables_of(config.features.join):
         dataset = joined(dataset, source.table() if source.small() else source.dataset(), source.spec)
     return dataset
 

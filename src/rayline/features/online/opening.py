@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from rayline.config.history import feast_place
 from rayline.errors import ConfigError, suggestion
 from rayline.features.online.seam import OnlineStore
 
@@ -60,3 +61,17 @@ def open_store(setting: str, storage: Path | None, *, create: bool = True) -> On
 def is_remote(setting: str) -> bool:
     """Tell whether looking up waits for a network."""
     return address_of(setting) != EMBEDDED
+
+
+def beside_feast(own: Callable[[], OnlineStore], tables: Iterable[str]) -> tuple[Callable[[], OnlineStore], bool]:
+    """Return what opens the stores of some tables, and whether one is Feast's; ``own`` opens Rayline's.
+
+    Feast's stores are opened now, which takes seconds; one that cannot be is tried again when it is needed.
+    """
+    feast = [table for table in tables if feast_place(table) is not None]
+    if not feast:
+        return own, False
+    from rayline.features.online.feast_store import BothStores
+
+    stores = BothStores(own, feast)
+    return lambda: stores, True
