@@ -111,6 +111,14 @@ class FeatureSet:
         columns = frozenset(each.name for each in self._columns())
         return Wanted(columns, frozenset(each.name for each in self.features))
 
+    def reads(self, wanted: Wanted) -> tuple[str, ...]:
+        """Return the raw columns that must be read to observe what is wanted."""
+        features = [each for each in self.features if each.name in wanted.features]
+        if any(kind_named(each.kind).looks_beyond(each) for each in features):
+            return (*self.schema.names, self.schema.target)
+        inputs = (column.name for each in features for column in each.inputs)
+        return tuple({**dict.fromkeys(sorted(wanted.columns)), **dict.fromkeys(inputs), self.schema.target: None})
+
     def column_keys(self) -> dict[str, str]:
         """Return, by raw column, a digest of all that its observation depends on beside the rows."""
         return {each.name: digest_of({"column": asdict(each)}) for each in self._columns()}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.features.blocks import over
+from rayline.features.kinds import FittedColumn
 from rayline.features.parts import PartFile, Parts
 from rayline.features.schema import digest_of
 from rayline.features.transform import FittedFeatureSet
@@ -96,18 +97,28 @@ class _Apply:
         import pyarrow as pa
 
         features = self.features
-        names = (*features.schema.names, features.schema.target)
-        table = self.parts.read(file, names)
+        table = self.parts.read(file, self._reads(file))
         matrix = self._matrix(table, file)
         x = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), features.width)
         _write(self.folder / _arrow(file), pa.table({"x": x, "y": features.encode_target(table)}))
         return file.rows
 
+    def _new(self) -> tuple[FittedColumn, ...]:
+        known = self.reused.places if self.reused is not None else {}
+        return tuple(each for place, each in enumerate(self.features.columns) if place not in known)
+
+    def _reads(self, file: PartFile) -> tuple[str, ...]:
+        """Return the raw columns that are needed: all of them where training rows are told apart by their hashes."""
+        new, schema = self._new(), self.features.schema
+        folds = file.part == "train" and any(hasattr(each, "folds") for each in new)
+        names = schema.names if folds else [name for each in new for name in each.inputs]
+        return (*dict.fromkeys(names), schema.target)
+
     def _matrix(self, table: pa.Table, file: PartFile) -> NDArray[np.float32]:
         training = file.part == "train"
         if self.reused is None:
             return self.features.transform(table, training=training)
-        new = tuple(each for place, each in enumerate(self.features.columns) if place not in self.reused.places)
+        new = self._new()
         before = _open(self.reused.folder / _arrow(file))
         old = before.column("x").combine_chunks().flatten().to_numpy().reshape(file.rows, -1)
         made = replace(self.features, columns=new).transform(table, training=training) if new else None

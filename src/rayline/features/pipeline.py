@@ -154,8 +154,7 @@ class _Look:
     judge: Judge
 
     def __call__(self, file: PartFile) -> _Looked:
-        schema = self.features.schema
-        table = self.parts.read(file, (*schema.names, schema.target))
+        table = self.parts.read(file, self.features.reads(self.missing))
         judged = self.judge(table)
         if judged.broken or file.part != "train":
             return _Looked(FitState(), judged.findings)

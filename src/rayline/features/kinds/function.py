@@ -114,6 +114,12 @@ def source_of(name: str, setting: FunctionConfig | SklearnConfig) -> str:
     return digest_of({"plan": recorded.plan.to_json(), "outputs": list(recorded.suffixes)})
 
 
+def depends(feature: Feature) -> dict[str, Any]:
+    """Return ``source_of`` a feature, as JSON-ready values."""
+    assert isinstance(feature.setting, (FunctionConfig, SklearnConfig))
+    return {"source": source_of(feature.name, feature.setting)}
+
+
 def sources_of(features: FeaturesConfig) -> dict[str, str]:
     """Return ``source_of`` for every declared feature that has one, by its name. Raises ``ConfigError`` as that."""
     return {
@@ -213,4 +219,4 @@ def _setting(feature: Feature) -> FunctionConfig:
     return feature.setting
 
 
-KIND = Kind("function", _finish, restored, _observe)
+KIND = Kind("function", _finish, restored, _observe, depends=depends)

@@ -21,7 +21,7 @@ from rayline.errors import ConfigError, DataError, suggestion
 from rayline.features.arrow_values import LIMIT
 from rayline.features.batch import Batch
 from rayline.features.imported import imported
-from rayline.features.kinds.function import function_column, restored
+from rayline.features.kinds.function import depends, function_column, restored
 from rayline.features.kinds.inputs import Doubles, Input, arrays_of, inputs_of, row_reader
 from rayline.features.kinds.seam import LARGEST, Extras, Feature, Filler, FittedColumn, Kind, Observed
 from rayline.features.recorded import Plan, Recorded
@@ -256,4 +256,9 @@ def _restore(raw: Mapping[str, Any]) -> FittedColumn:
     )
 
 
-KIND = Kind("sklearn", _finish, _restore, _observe)
+def _whole_rows(feature: Feature) -> bool:
+    """The sample is of whole rows, by their hashes."""
+    return True
+
+
+KIND = Kind("sklearn", _finish, _restore, _observe, _whole_rows, depends)
