@@ -52,7 +52,7 @@ $(FEAST)/.ready: $(READY) $(FEAST_PINS)
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0
-	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[dev]'
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[dev,bench]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude-editable --exclude torch | sed 's/+cpu//' > constraints.txt
 	rm -rf $(VENV)-lock
 

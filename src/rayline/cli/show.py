@@ -103,7 +103,8 @@ def scaffolded(found: Scaffold) -> None:
     console.print(f"  inputs    {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     for each in found.inferred.dropped:
         console.print(f"  [yellow]left out[/]  {escape(each.column)} {escape(each.reason)}", soft_wrap=True)
-    data_pages.leakage(console, found.leakage)
+    told = {each.column for each in found.inferred.dropped}
+    data_pages.leakage(console, tuple(each for each in found.leakage if not each.columns or set(each.columns) - told))
     wrote = f"wrote [bold]{escape(str(found.file))}[/] and [bold]{escape(str(found.schema_file))}[/]"
     console.print(f"{wrote}; next: rayline run {escape(str(found.file))}", soft_wrap=True)
 
