@@ -87,15 +87,20 @@ def quiet() -> Iterator[None]:
         # Ray sets deprecated options of its own when it makes its first context.
         warnings.filterwarnings("ignore", message="`use_", category=DeprecationWarning)
         context = DataContext.get_current()
-    before = context.enable_progress_bars, context.execution_options.preserve_order
+    before = context.enable_progress_bars, context.execution_options.preserve_order, context.use_datasource_v2
     logger = logging.getLogger("ray.data")
     level = logger.level
-    context.enable_progress_bars, context.execution_options.preserve_order = False, True
+    # Ray 2.60's new Parquet reader deals row groups out to tasks in turn, and their order is lost whatever is asked.
+    context.enable_progress_bars, context.execution_options.preserve_order, context.use_datasource_v2 = (
+        False,
+        True,
+        False,
+    )
     logger.setLevel(logging.CRITICAL)  # what fails is raised, in one sentence
     try:
         yield
     finally:
-        context.enable_progress_bars, context.execution_options.preserve_order = before
+        context.enable_progress_bars, context.execution_options.preserve_order, context.use_datasource_v2 = before
         logger.setLevel(level)
 
 
