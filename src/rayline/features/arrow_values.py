@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LIMIT = 1e100  # a larger number is a mistake in the data, and its square leaves the range of a double
 
+NUMERIC_LOOK = r"\A([-+.0-9]|\z)"  # of a text that may be a number, or is empty
+
 RULES = {
     "numeric": "is not a finite number",
     "categorical": "is not a text, a finite number or a boolean",
@@ -84,6 +86,8 @@ def levels(array: pa.ChunkedArray | pa.Array) -> Values:
         return Values(np.where(nothing.missing, -1, -2), nothing.missing, nothing.wrong)
     coded = array.dictionary_encode()
     indices = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    if _all_canonical(coded.dictionary):
+        return Values(indices, indices == -1, np.zeros(len(indices), np.bool_), tuple(coded.dictionary.to_pylist()))
     known: dict[str, int] = {}
     lookup = np.full(len(coded.dictionary) + 1, -1, dtype=np.int32)
     for position, value in enumerate(_distinct(coded.dictionary)):
@@ -97,6 +101,16 @@ def levels(array: pa.ChunkedArray | pa.Array) -> Values:
     # The last place of the lookup is for the index -1; most columns are canonical already and need none.
     codes = indices if np.array_equal(lookup[:-1], np.arange(len(lookup) - 1)) else lookup[indices]
     return Values(codes, codes == -1, codes == -2, tuple(known))
+
+
+def _all_canonical(dictionary: Any) -> bool:
+    """Tell whether ``canonical.level_text`` leaves every level alone: no text is empty or looks like a number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_string(dictionary.type) or pa.types.is_large_string(dictionary.type)):
+        return False
+    return not pc.any(pc.match_substring_regex(dictionary, NUMERIC_LOOK)).as_py()
 
 
 def truths(array: pa.ChunkedArray | pa.Array) -> Values:
