@@ -19,7 +19,7 @@ from rayline.features import exchange as exchange_module
 from rayline.features.blocks import in_blocks
 from rayline.features.exchange import joined, windowed
 from rayline.features.history import with_history
-from rayline.features.join import join_tables
+from rayline.features.join import join, join_tables
 from rayline.features.pipeline import prepare
 from rayline.features.split import POSITION
 from rayline.features.tables import JoinSpec
@@ -73,6 +73,8 @@ def test_a_join_on_ray_is_the_join_in_memory(broadcast_bytes: int) -> None:
     table = joined(in_blocks(rows, 1_700), features, SPEC, broadcast_bytes=broadcast_bytes)
     assert table_of(table).combine_chunks() == expected.combine_chunks()
     assert 0 < expected.column("f_note").null_count < rows.num_rows
+    named = {"keys": SPEC.keys, "time": "seen", "at": "at", "ttl": "400s", "columns": SPEC.columns, "prefix": "f_"}
+    assert table_of(join(in_blocks(rows, 700), features, **named)).combine_chunks() == expected.combine_chunks()
 
 
 def test_windows_on_ray_are_those_in_memory() -> None:

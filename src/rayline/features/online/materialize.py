@@ -152,8 +152,8 @@ def _state(config: Config, group: WindowGroup) -> Latest:
 
 
 def _dataset(config: Config, group: WindowGroup) -> Any:
-    dataset = read_dataset(config.data, read_table(config.data, head=True).schema)
-    names = dataset.schema().names
+    schema = read_table(config.data, head=True).schema
+    dataset, names = read_dataset(config.data, schema), schema.names
     if all(name in names for name in (*group.by, group.time, *group.sources)):
         return dataset
     from rayline.features.exchange import joined
