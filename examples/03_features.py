@@ -74,7 +74,9 @@ def main(folder: Path) -> None:
     outcome = rayline.run(config, until="register", data=flats())
     features = Prepared.load(outcome.result("features")["path"]).features
     row = {"area": 64.0, "rooms": 3, "quarter": "quarter 7", "built": "1999-05-01", "text": "a balcony"}
-    print(f"{len(features.input_columns)} columns become {features.width} numbers; one row: {features.row(row)[:4]} ...")
+    print(
+        f"{len(features.input_columns)} columns become {features.width} numbers, for instance {features.row(row)[:4]}"
+    )
     print(f"as a scikit-learn pipeline: {list(features.to_sklearn(partial=True).get_feature_names_out())}")
     print(f"version {outcome.result('register')['version']}: {outcome.result('evaluate')['metrics']}")
     print(f"serving against offline: {outcome.result('skew')}")
