@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rayline.config import Config, DataConfig, Environment, FeaturesConfig
+from msgspec import structs
+
+from rayline.config import Config, Environment, FeaturesConfig
 from rayline.errors import ConfigError, RaylineError
 from rayline.project import Project
 
@@ -89,16 +91,20 @@ def check(
     from rayline.features.checking import look
     from rayline.features.inference import inputs_of
     from rayline.features.leakage_report import leakage
+    from rayline.features.split import inputs_beside
     from rayline.features.swaps import swaps
     from rayline.features.validation import Judge
 
     if update and config.validate.schema is None:
         raise ConfigError("there is no schema file to update: `rayline init` writes one, and validate.schema names it.")
     project = Project(config)
+    config = structs.replace(config, features=inputs_beside(config.data.split, config.features))
     schema, whose = _schema(config)
     judge = Judge(schema, config.validate, environment)
-    data = config.data if source is None else DataConfig(source=source)
-    looked = look(data, judge, project.connect, facts=update)
+    other = config
+    if source is not None:
+        other = structs.replace(config, data=structs.replace(config.data, source=source, sql=None))
+    looked = look(other, judge, project.connect, own=source is None, facts=update)
     anomalies = judge.verdict(looked.findings)
     past = judge.past_quarantine_limit(looked.findings)
     leaks: tuple[Leak, ...] = ()
@@ -133,6 +139,7 @@ def known_schema(config: Config) -> Schema | None:
 
 def _schema(config: Config) -> tuple[Schema, Whose]:
     from rayline.features.checking import suggested_schema
+    from rayline.features.history import table_with_history
     from rayline.features.schema_file import configured_schema
     from rayline.features.sources import read_table, too_large
 
@@ -142,7 +149,8 @@ def _schema(config: Config) -> tuple[Schema, Whose]:
     known = known_schema(config)
     if known is not None:
         return known, "features"
-    return suggested_schema(read_table(config.data, head=too_large(config.data)), config.features), "data"
+    table = table_with_history(config.features, read_table(config.data, head=too_large(config.data)))
+    return suggested_schema(table, config.features), "data"
 
 
 def _proposal(config: Config, schema: Schema) -> Proposal:

@@ -100,8 +100,10 @@ class Project:
         kept = (config.registry.tracking_uri, config.registry.experiment)
         schema = configured_schema(config)
         checks = (plain(config.validate), schema and schema.fingerprint)
+        # Where a service looks rows up changes nothing in what it was trained on.
+        features = {key: value for key, value in plain(config.features).items() if key != "online"}
         own = sources_of(config.features)
-        data = (input_digest(config), plain(config.data), plain(config.features), own, checks, prepared.FORMAT)
+        data = (input_digest(config), plain(config.data), features, own, checks, prepared.FORMAT)
         fit = (key_of("features", *data), plain(config.model), source_digest(config.model), plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
         fitted = key_of("tune", *search) if search else key_of("train", *fit)

@@ -35,7 +35,8 @@ def agree(case: Case, found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_every_kind_has_a_case() -> None:
-    assert {case.feature_set.features[0].kind for case in CASES} == set(KINDS)
+    """Kinds of several columns, and those that another library fitted, have theirs in test_column_kinds_bridges."""
+    assert {case.feature_set.features[0].kind for case in CASES} == set(KINDS) - {"function", "sklearn", "lookup"}
 
 
 @each_case

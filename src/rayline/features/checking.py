@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayline.config import DataConfig, FeaturesConfig
+from rayline.config import Config, DataConfig, FeaturesConfig
 from rayline.errors import DataError, NotFoundError, RowError
 from rayline.features.arrow_values import READERS
 from rayline.features.batch import Batch
 from rayline.features.findings import Findings
+from rayline.features.history import completed_table, has_history, table_with_history, with_history
 from rayline.features.inference import declared_kind, infer_kind, schema_for
 from rayline.features.proposal import TableSeen, seen_in
 from rayline.features.schema import Schema
@@ -41,24 +42,32 @@ class Looked:
     head: pa.Table
 
 
-def look(data: DataConfig, judge: Judge, connect: Callable[[], None], *, facts: bool = False) -> Looked:
-    """Look at every row of a source once.
+def look(config: Config, judge: Judge, connect: Callable[[], None], *, own: bool = True, facts: bool = False) -> Looked:
+    """Look at every row of a source once, with what the configuration joins to it.
 
     Args:
-        data: the source.
+        config: the project; ``config.data`` is the source.
         judge: the schema and the policies.
         connect: called before Ray is needed: for a source too large to be read at once.
+        own: it is the project's own source, which lacks every joined column and window; another file may have them.
         facts: also tell what the columns hold.
 
     Raises:
         NotFoundError, DataError: the source cannot be read.
     """
+    data, features = config.data, config.features
     if not too_large(data):
         table = read_table(data)
+        names = judge.schema.names
+        table = table_with_history(features, table) if own else completed_table(features, table, names)
         each = LookOf(judge, facts)(table)
         return Looked(each.findings, each.seen, table)
     head = read_table(data, head=True)
     connect()
+    if own and has_history(features):
+        head, dataset = with_history(config, head, read_dataset(data, head.schema))
+        whole = _folded(dataset, LookOf(judge, facts))
+        return Looked(whole.findings, whole.seen, head)
     try:
         whole = _folded(read_dataset(data, head.schema), LookOf(judge, facts))
     except DataError:
