@@ -21,11 +21,15 @@ FOLD_SALT = np.uint64(0x3C79AC492BA7B653)  # folds must not share bits with the 
 
 
 class Batch:
-    """A ``pyarrow.Table`` on its way through fit or transform."""
+    """A ``pyarrow.Table`` on its way through fit or transform.
 
-    def __init__(self, table: pa.Table, schema: Schema) -> None:
+    ``compiled`` says that it is part of a table so large that loading the compiled loops pays; they change no number.
+    """
+
+    def __init__(self, table: pa.Table, schema: Schema, *, compiled: bool = False) -> None:
         self.table = table
         self.schema = schema
+        self.compiled = compiled
         self._shapes = {each.name: each.shape for each in schema.columns if each.shape is not None}
         self._values: dict[tuple[str, ColumnKind], Values] = {}
         self._checked: set[tuple[str, ColumnKind]] = set()

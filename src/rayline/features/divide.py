@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
 
 def divide(
-    config: Config, dataset: Any, names: tuple[str, ...], features: FeatureSet, plan: SplitPlan, judge: Judge, out: Path
+    config: Config,
+    dataset: Any,
+    names: tuple[str, ...],
+    features: FeatureSet,
+    plan: SplitPlan,
+    judge: Judge,
+    out: Path,
+    *,
+    large: bool,
 ) -> Parts:
     """Check the rows of a source, divide them, observe the training rows and write all rows by part.
 
@@ -45,6 +53,7 @@ def divide(
         plan: which part a row belongs to.
         judge: which rows break the schema.
         out: the folder to write; it appears, or is replaced, only when everything in it is complete.
+        large: the table is so large that loading the compiled loops pays.
 
     Raises:
         ValidationFailed: values break the schema; the message counts them by column and rule.
@@ -53,7 +62,7 @@ def divide(
     with replacing(out) as folder:
         summary, pieces = Summary(), list[PartFile]()
         with QuarantineWriter(folder / QUARANTINE) as quarantine:
-            for each in fold(dataset, _Divide(features, plan, judge, folder)):
+            for each in fold(dataset, _Divide(features, plan, judge, folder, large)):
                 quarantine.write(each.aside, each.summary.findings.rows)
                 summary = summary.merged(each.summary)
                 pieces += each.pieces
@@ -133,6 +142,7 @@ class _Divide:
     plan: SplitPlan
     judge: Judge
     folder: Path
+    large: bool
 
     def __call__(self, table: pa.Table) -> _Divided:
         schema = self.features.schema
@@ -151,7 +161,7 @@ class _Divide:
             SplitSizes.of(codes, table.column(schema.target) if schema.classes else None),
             RowSums.of(hashes, codes),
             judged.findings,
-            self.features.observe(train),
+            self.features.observe(train, large=self.large),
             sample,
             sample_hashes,
         )

@@ -6,7 +6,7 @@ pipeline runs ``observe`` on Ray; ``fit`` runs it here for an Arrow table or ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ from rayline.errors import ConfigError, DataError, suggestion
 from rayline.features.batch import Batch
 from rayline.features.inference import feature_inputs
 from rayline.features.kinds import Feature, Observed, kind_named
-from rayline.features.lanes import NUMBERS, ROWS, in_lanes
 from rayline.features.observe import observe
 from rayline.features.schema import ColumnSchema, Schema, digest_of
 from rayline.features.state import ColumnState, FitState, merge_all
+from rayline.features.threads import LARGE, ROWS, each, is_large
 from rayline.features.transform import FittedFeatureSet
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ class FeatureSet:
         if hasattr(dataset, "iter_batches"):
             from rayline.features.blocks import fold
 
-            return self.finish(merge_all(fold(dataset, self.observe)))
-        return self.finish(self._observed(list(self._batches(dataset))))
+            large = is_large(_rows_known(dataset), len(self.schema.columns))
+            return self.finish(merge_all(fold(dataset, partial(self.observe, large=large))))
+        return self.finish(self._observed(self._batches(dataset)))
 
     def fit_transform(self, table: pa.Table) -> tuple[FittedFeatureSet, NDArray[np.float32]]:
         """Fit on a table and return the state with the network's input for the same rows, each column read once.
@@ -89,21 +90,22 @@ class FeatureSet:
         Raises:
             DataError, RowError: as ``fit``.
         """
-        batches = list(self._batches(table))
+        batches = self._batches(table)
         fitted = self.finish(self._observed(batches))
         return fitted, fitted.matrix_of(batches, training=True)
 
-    def observe(self, table: pa.Table, wanted: Wanted | None = None) -> FitState:
+    def observe(self, table: pa.Table, wanted: Wanted | None = None, *, large: bool = False) -> FitState:
         """Return what some training rows say of every raw column, of the target and of each feature's own extras.
 
         Args:
             table: the rows.
             wanted: what to look at; all of it where None.
+            large: the rows are part of a large table, for which loading the compiled loops pays.
 
         Raises:
             RowError: a value is not of its column's kind.
         """
-        return self._observed([Batch(table, self.schema)], wanted)
+        return self._observed([Batch(table, self.schema, compiled=large)], wanted)
 
     @property
     def everything(self) -> Wanted:
@@ -157,42 +159,37 @@ class FeatureSet:
             raise DataError("no input column gives a number: every column is constant. Declare others.")
         return fitted
 
-    def _batches(self, table: pa.Table) -> Iterable[Batch]:
-        return (Batch(table.slice(start, ROWS), self.schema) for start in range(0, max(table.num_rows, 1), ROWS))
+    def _batches(self, table: pa.Table) -> list[Batch]:
+        large = is_large(table.num_rows, len(self.schema.columns))
+        starts = range(0, max(table.num_rows, 1), ROWS)
+        return [Batch(table.slice(start, ROWS), self.schema, compiled=large) for start in starts]
 
     def _columns(self) -> tuple[ColumnSchema, ...]:
         kind: ColumnKind = "numeric" if self.schema.task == "regression" else "categorical"
         return (*self.schema.columns, ColumnSchema(self.schema.target, kind))
 
     def _observed(self, batches: Sequence[Batch], wanted: Wanted | None = None) -> FitState:
-        """Return what the batches say together. Numbers and the rest are looked at side by side."""
+        """Return what the batches say together."""
         wanted = wanted or self.everything
         columns = [each for each in self._columns() if each.name in wanted.columns]
         features = [each for each in self.features if each.name in wanted.features]
-        lanes = [
-            _Lane(
-                tuple(each for each in columns if (each.kind in NUMBERS) is numbers),
-                tuple(each for each in features if all(one.kind in NUMBERS for one in each.inputs) is numbers),
-            )
-            for numbers in (True, False)
-        ]
-        return merge_all(in_lanes(*(partial(lane.observe, batches) for lane in lanes)))
+
+        def look(batch: Batch) -> FitState:
+            states = {
+                column.name: observe(column, batch.values(column.name, column.kind), compiled=batch.compiled)
+                for column in columns
+            }
+            extras = {feature.name: kind_named(feature.kind).observe(feature, batch) for feature in features}
+            return FitState(states, {name: found for name, found in extras.items() if found})
+
+        return merge_all(each(batches, look, large=any(batch.compiled for batch in batches)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """Raw columns and features that one thread observes."""
+def _rows_known(dataset: Any) -> int:
+    """Return the rows of a Dataset that is computed already; of another it is only known that they are many."""
+    from ray.data.dataset import MaterializedDataset
 
-    columns: tuple[ColumnSchema, ...]
-    features: tuple[Feature, ...]
-
-    def observe(self, batches: Sequence[Batch]) -> FitState:
-        return merge_all(self._observe(batch) for batch in batches)
-
-    def _observe(self, batch: Batch) -> FitState:
-        columns = {each.name: observe(each, batch.values(each.name, each.kind)) for each in self.columns}
-        extras = {each.name: kind_named(each.kind).observe(each, batch) for each in self.features}
-        return FitState(columns, {name: found for name, found in extras.items() if found})
+    return int(dataset.count()) if isinstance(dataset, MaterializedDataset) else LARGE
 
 
 def _feature(name: str, setting: ColumnConfig, schema: Schema) -> Feature:

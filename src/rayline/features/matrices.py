@@ -18,6 +18,7 @@ from rayline.features.blocks import over
 from rayline.features.kinds import FittedColumn
 from rayline.features.parts import PartFile, Parts
 from rayline.features.schema import digest_of
+from rayline.features.threads import is_large
 from rayline.features.transform import FittedFeatureSet
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, aroun
     reused = _earlier(around, keys)
     for part in APPLIED:
         (folder / part).mkdir()
+    large = is_large(sum(parts.facts.rows.values()), len(features.columns))
     files = [file for part in APPLIED for file in parts.of(part)]
-    for _ in over(files, _Apply(features, parts, folder, reused)):
+    for _ in over(files, _Apply(features, parts, folder, reused, large)):
         pass
     origin = {"parts": parts.identity, "columns": {key: first for key, (first, _) in keys.items()}}
     (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
@@ -92,6 +94,7 @@ class _Apply:
     parts: Parts
     folder: Path
     reused: Reused | None
+    large: bool
 
     def __call__(self, file: PartFile) -> int:
         import pyarrow as pa
@@ -117,11 +120,13 @@ class _Apply:
     def _matrix(self, table: pa.Table, file: PartFile) -> NDArray[np.float32]:
         training = file.part == "train"
         if self.reused is None:
-            return self.features.transform(table, training=training)
+            return self.features.transform(table, training=training, large=self.large)
         new = self._new()
         before = _open(self.reused.folder / _arrow(file))
         old = before.column("x").combine_chunks().flatten().to_numpy().reshape(file.rows, -1)
-        made = replace(self.features, columns=new).transform(table, training=training) if new else None
+        made = (
+            replace(self.features, columns=new).transform(table, training=training, large=self.large) if new else None
+        )
         out = np.empty((file.rows, self.features.width), dtype=np.float32)
         first = taken = 0
         for place, column in enumerate(self.features.columns):

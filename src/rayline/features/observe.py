@@ -15,9 +15,11 @@ from rayline.features.state import ColumnState
 PIECE = 1 << 18  # elements of arrays that are looked at together
 
 
-def observe(column: ColumnSchema, values: Values) -> ColumnState:
-    """Return what some rows say of one raw column."""
+def observe(column: ColumnSchema, values: Values, *, compiled: bool = False) -> ColumnState:
+    """Return what some rows say of one raw column; ``compiled`` only decides which code does it."""
     look = _LOOKS.get(column.kind)
+    if compiled and look is _numbers:
+        look = _numbers_compiled
     return ColumnState(len(values.missing), values.gap_count, look(column, values) if look else {})
 
 
@@ -29,6 +31,13 @@ def _numbers(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
         "quantiles": Quantiles.of(present, center, unit),
         "distinct": Distinct.of(present),
     }
+
+
+def _numbers_compiled(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    from rayline.features.kernels import look
+
+    data = np.ascontiguousarray(values.data, dtype=np.float64)
+    return look(data, values.missing, *grid_of(column.minimum, column.maximum, column.center))
 
 
 def _truths(column: ColumnSchema, values: Values) -> dict[str, Sketch]:

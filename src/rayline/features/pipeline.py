@@ -35,6 +35,7 @@ from rayline.features.schema_file import configured_schema
 from rayline.features.sources import source_digest
 from rayline.features.split import inputs_beside, plan_split, without_marks
 from rayline.features.state import FitState, merge_all
+from rayline.features.threads import is_large
 from rayline.features.validation import Judge
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def prepare(
     state = None if parts is None else _observed(parts, features, judge, config)
     if parts is None or state is None:
         by_number = schema.task == "regression"
+        large = is_large(table.num_rows, len(names)) if opened.rows is not None else True
         plan = plan_split(config.data.split, names, opened.look, schema.target, by_number=by_number)
-        parts = divide(config, dataset, names, features, plan, judge, folder)
+        parts = divide(config, dataset, names, features, plan, judge, folder, large=large)
         state = _observed(parts, features, judge, config)
     assert state is not None
     facts = replace(state.facts, source=config.data.label, schema_fingerprint=schema.fingerprint)
@@ -126,7 +128,12 @@ def _observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config) 
         return _Observed(known, facts)
     columns = tuple(each for each in judge.schema.columns if each.name in missing.columns)
     partial = replace(judge, schema=replace(judge.schema, columns=columns))
-    looked = list(over(parts.files, _Look(parts, features, missing, partial)))
+    looked = list(
+        over(
+            parts.files,
+            _Look(parts, features, missing, partial, is_large(sum(facts.rows.values()), len(missing.columns))),
+        )
+    )
     findings = merge_findings(each.findings for each in looked)
     anomalies = partial.refuse(findings, config.data.label)
     if findings.quarantined:
@@ -152,13 +159,14 @@ class _Look:
     features: FeatureSet
     missing: Wanted
     judge: Judge
+    large: bool
 
     def __call__(self, file: PartFile) -> _Looked:
         table = self.parts.read(file, self.features.reads(self.missing))
         judged = self.judge(table)
         if judged.broken or file.part != "train":
             return _Looked(FitState(), judged.findings)
-        return _Looked(self.features.observe(judged.rows_of(table), self.missing), judged.findings)
+        return _Looked(self.features.observe(judged.rows_of(table), self.missing, large=self.large), judged.findings)
 
 
 def _sample(parts: Parts) -> pa.Table:

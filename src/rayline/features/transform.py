@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ from rayline.features.batch import Batch
 from rayline.features.kinds import FittedColumn, kind_named
 from rayline.features.kinds.numeric import NumericBlock, NumericColumn
 from rayline.features.kinds.seam import Filler
-from rayline.features.lanes import NUMBERS, ROWS, in_lanes
 from rayline.features.schema import Schema, digest_of
+from rayline.features.threads import ROWS, each, is_large
 from rayline.features.upgrade import FORMAT, upgraded
 
 if TYPE_CHECKING:
@@ -36,11 +36,10 @@ TILE = 2_048  # rows whose outputs are written by all steps in turn, while their
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What writes the outputs from ``first`` to ``last``, and in which lane."""
+    """What writes the outputs from ``first`` to ``last``."""
 
     first: int
     last: int
-    numbers: bool
     does: Any
 
 
@@ -89,12 +88,14 @@ class FittedFeatureSet:
         """16 hex digits over the whole state: equal states give equal numbers."""
         return digest_of(self.to_json())
 
-    def transform(self, table: pa.Table, *, training: bool = False) -> NDArray[np.float32]:
+    def transform(self, table: pa.Table, *, training: bool = False, large: bool | None = None) -> NDArray[np.float32]:
         """Return the network's input for a table.
 
         Args:
             table: the raw columns, each of any physical type that its kind can be read from; others are ignored.
             training: these are the very rows of the fit; features that look at the target leave each row's own out.
+            large: the rows are part of a large table, for which loading the compiled loops pays; told from the table
+                itself where None. It changes no number.
 
         Returns:
             float32 (n, width), finite.
@@ -105,24 +106,23 @@ class FittedFeatureSet:
         """
         self._refuse_missing_columns(table.column_names)
         starts = range(0, table.num_rows, ROWS)
-        return self.matrix_of([Batch(table.slice(start, ROWS), self.schema) for start in starts], training=training)
+        large = is_large(table.num_rows, len(self.schema.columns)) if large is None else large
+        batches = [Batch(table.slice(start, ROWS), self.schema, compiled=large) for start in starts]
+        return self.matrix_of(batches, training=training)
 
     def matrix_of(self, batches: Sequence[Batch], *, training: bool) -> NDArray[np.float32]:
         """Return what ``transform`` does of batches that follow one another."""
         ends = np.cumsum([0, *(len(batch) for batch in batches)]).tolist()
         out = np.zeros((ends[-1], self.width), dtype=np.float32)
 
-        def lane(numbers: bool) -> RowError | None:
-            for place, batch in enumerate(batches):
-                try:
-                    self._fill(batch, out[ends[place] : ends[place + 1]], training, numbers)
-                except RowError as error:
-                    return RowError(ends[place] + error.row, error.column, error.value, error.rule)
-            return None
+        def fill(place: int) -> None:
+            try:
+                self._fill(batches[place], out[ends[place] : ends[place + 1]], training)
+            except RowError as error:
+                raise RowError(ends[place] + error.row, error.column, error.value, error.rule) from error
 
-        errors = [error for error in in_lanes(partial(lane, True), partial(lane, False)) if error is not None]
-        if errors:
-            raise min(errors, key=lambda error: error.row)
+        for _ in each(range(len(batches)), fill, large=any(batch.compiled for batch in batches)):
+            pass
         return out
 
     def row(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -226,11 +226,9 @@ class FittedFeatureSet:
         # Packing a struct is half the time of numpy.array over a list of floats, and rounds to 32 bits the same way.
         return struct.Struct(f"={self.width}f").pack
 
-    def _fill(self, batch: Batch, out: NDArray[np.float32], training: bool, numbers: bool) -> None:
+    def _fill(self, batch: Batch, out: NDArray[np.float32], training: bool) -> None:
         writers = []
         for step in self._plan:
-            if step.numbers is not numbers:
-                continue
             if hasattr(step.does, "writer"):
                 writers.append((step, step.does.writer(batch)))
             else:
@@ -243,15 +241,13 @@ class FittedFeatureSet:
     @cached_property
     def _plan(self) -> tuple[_Step, ...]:
         """Plain numbers that stand side by side are one step together."""
-        kinds = {column.name: column.kind for column in self.schema.columns}
         steps: list[_Step] = []
         for plain, group in groupby(self.columns, lambda column: isinstance(column, NumericColumn) and column.plain):
             columns: tuple[Any, ...] = tuple(group)
             for does in (NumericBlock(columns),) if plain else columns:
                 first = steps[-1].last if steps else 0
                 width = len(columns) if plain else len(does.output_names)
-                numbers = plain or all(kinds[name] in NUMBERS for name in does.inputs)
-                steps.append(_Step(first, first + width, numbers, does))
+                steps.append(_Step(first, first + width, does))
         return tuple(steps)
 
     def _refuse_missing_columns(self, present: Sequence[str]) -> None:

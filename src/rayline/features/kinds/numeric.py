@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from rayline.features.sketches import Moments
 from rayline.features.state import ColumnState
 
 Doubles = NDArray[np.float64]
+Read = Sequence[tuple[Scale, float, Values]]
 
 IDENTITY = Scale(bound=LARGEST)
 KNOTS = 257  # of the ``quantile`` scale: its steps are 1/256 of the training values
@@ -147,18 +149,27 @@ class NumericBlock:
         """Return what writes some rows of a batch, as the columns' own ``batch`` would. Raises ``RowError``."""
         read = [(column.scale, column.fill, batch.values(column.source, "numeric")) for column in self.columns]
 
-        def write(rows: slice, out: NDArray[np.float32]) -> None:
-            scratch = np.empty(len(out))
-            for place, (scale, fill, values) in enumerate(read):
-                np.subtract(values.data[rows], scale.mean, out=scratch)
-                if values.gaps:
-                    np.copyto(scratch, fill - scale.mean, where=values.missing[rows])
-                np.divide(scratch, scale.std, out=scratch)
-                np.minimum(scratch, scale.bound, out=scratch)
-                np.maximum(scratch, -scale.bound, out=scratch)
-                out[:, place] = scratch
+        return partial(_write_compiled if batch.compiled else _write, read)
 
-        return write
+
+def _write(read: Read, rows: slice, out: NDArray[np.float32]) -> None:
+    scratch = np.empty(len(out))
+    for place, (scale, fill, values) in enumerate(read):
+        np.subtract(values.data[rows], scale.mean, out=scratch)
+        if values.gaps:
+            np.copyto(scratch, fill - scale.mean, where=values.missing[rows])
+        np.divide(scratch, scale.std, out=scratch)
+        np.minimum(scratch, scale.bound, out=scratch)
+        np.maximum(scratch, -scale.bound, out=scratch)
+        out[:, place] = scratch
+
+
+def _write_compiled(read: Read, rows: slice, out: NDArray[np.float32]) -> None:
+    from rayline.features.kernels import write_scaled
+
+    for place, (scale, fill, values) in enumerate(read):
+        numbers = values.data[rows], values.missing[rows]
+        write_scaled(*numbers, fill, scale.mean, scale.std, scale.bound, out, place)
 
 
 def _before_scale(data: Doubles, clip: tuple[float, float] | None, log: bool) -> Doubles:

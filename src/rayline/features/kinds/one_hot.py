@@ -43,6 +43,10 @@ class OneHotColumn:
     def writer(self, batch: Batch) -> Writer:
         """Return what writes some rows of a batch."""
         places = slots_of(batch.values(self.source, "categorical"), self.levels)
+        if batch.compiled:
+            from rayline.features.kernels import write_marks
+
+            return lambda rows, out: write_marks(places[rows], out)
         return lambda rows, out: mark(out, places[rows])
 
     def filler(self, offset: int) -> Filler:

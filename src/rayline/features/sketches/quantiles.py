@@ -136,7 +136,7 @@ class Quantiles:
     __hash__ = None  # type: ignore[assignment]
 
     def _edges(self, bucket: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        floor, size = _floor(self.unit), np.abs(bucket)
+        floor, size = floor_of(self.unit), np.abs(bucket)
         near = ((size + floor) << SHIFT).view(np.float64)
         far = ((size + floor + 1) << SHIFT).view(np.float64)
         near = np.where(size == 0, 0.0, near)
@@ -157,7 +157,7 @@ def _buckets(values: NDArray[np.float64], center: float, unit: float) -> NDArray
     bits = (values - center).view(np.int64)
     bucket = bits & MAGNITUDE
     bucket >>= SHIFT
-    bucket -= _floor(unit)
+    bucket -= floor_of(unit)
     np.maximum(bucket, 0, out=bucket)
     # Two's complement turns the sign where the distance is negative.
     bits >>= 63
@@ -166,6 +166,6 @@ def _buckets(values: NDArray[np.float64], center: float, unit: float) -> NDArray
     return bucket
 
 
-def _floor(unit: float) -> int:
+def floor_of(unit: float) -> int:
     """Return the number, in all the buckets of a double, of the one that holds the centre."""
     return int(np.float64(unit * FINEST).view(np.int64)) >> SHIFT
