@@ -195,12 +195,12 @@ def ray_arms(table: pa.Table) -> dict[str, Callable[[], Matrix]]:
             made = dataset.map_batches(
                 Applied(fitted), batch_size=None, batch_format="pyarrow", zero_copy_batch=True
             ).materialize()
-        return first_rows(made)
+        return made
 
     def theirs() -> Matrix:
         with quiet():
             chain = preprocessors()
-            return first_rows(chain.fit(dataset).transform(dataset).materialize())
+            return chain.fit(dataset).transform(dataset).materialize()
 
     return {"rayline on Ray Data": ours, "Ray's preprocessors": theirs}
 
@@ -231,12 +231,14 @@ def preprocessors() -> Any:
     )
 
 
-def first_rows(dataset: Any) -> Matrix:
-    """Return the first vectors of a materialised Dataset."""
+def first_rows(result: Any) -> Matrix:
+    """Return the first rows of a matrix, or the first vectors of a materialised Dataset."""
     from rayline.features.blocks import quiet
 
+    if isinstance(result, np.ndarray):
+        return result[:COMPARED].copy()
     with quiet():
-        return np.stack([np.asarray(row["x"]) for row in dataset.take(COMPARED)])
+        return np.stack([np.asarray(row["x"]) for row in result.take(COMPARED)])
 
 
 def interleaved(arms: dict[str, Callable[[], Matrix]], rounds: int) -> dict[str, list[float]]:
@@ -244,7 +246,7 @@ def interleaved(arms: dict[str, Callable[[], Matrix]], rounds: int) -> dict[str,
     names, seconds = list(arms), {name: [] for name in arms}
     expected = None
     for name, run in arms.items():
-        found = run()[:COMPARED]
+        found = first_rows(run())
         expected = found if expected is None else expected
         numbers = np.abs(spread_alike(found) - spread_alike(expected)).max()
         assert numbers < 1e-3, f"{name} gives other numbers, by {numbers}"

@@ -69,7 +69,7 @@ def numbers(array: pa.ChunkedArray | pa.Array) -> Values:
     missing = _nulls(array)
     # One look at the extremes tells for most columns that no value present is NaN or too large.
     if data.min() > -LIMIT and data.max() < LIMIT:
-        return Values(data, missing, np.zeros(len(data), dtype=np.bool_))
+        return Values(data, missing, np.broadcast_to(np.False_, len(data)))
     missing = missing | np.isnan(data)
     return Values(data, missing, ~missing & (np.abs(data) >= LIMIT))
 

@@ -7,8 +7,9 @@ are left to NumPy, and a replica never loads this.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -20,7 +21,8 @@ from rayline.features.sketches.quantiles import SHIFT, floor_of
 
 BLOCK = 1_024  # numbers at a time: their distances and bits lie in the first-level cache
 HALF = 26  # bits of a mantissa that are summed apart, so that no sum overflows
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+Function = TypeVar("Function", bound=Callable[..., Any])
+compiled: Callable[[Function], Function] = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 def look(data: NDArray[np.float64], missing: NDArray[np.bool_], center: float, unit: float) -> dict[str, Any]:
@@ -44,8 +46,8 @@ def look(data: NDArray[np.float64], missing: NDArray[np.bool_], center: float, u
     sums = np.zeros((4, 2048), dtype=np.int64)
     kept = _look(data, missing, center, floor, low, counts, limit, hashes, sums)
     moments = Moments(center, present, _fraction(sums[0], sums[1]), _fraction(sums[2], sums[3]), minimum, maximum)
-    few = without_twins(hashes[: max(kept, 0)]) if kept >= 0 else np.zeros(0, dtype=np.uint64)
-    if share < 1 and len(few) < KEPT:
+    few = without_twins(hashes[:kept])
+    if kept > len(hashes) or (share < 1 and len(few) < KEPT):  # few values, often: another way finds them all
         few = Distinct.of(data[~missing]).hashes
     return {
         "moments": moments,
@@ -94,7 +96,7 @@ def _add(bits: Any, high: Any, low: Any) -> None:
 def _look(
     data: Any, missing: Any, center: Any, floor: Any, low: Any, counts: Any, limit: Any, hashes: Any, sums: Any
 ) -> Any:
-    """Return how many hashes below the limit were kept, or -1 where there was no room."""
+    """Return how many hashes lie below the limit; those that found room are in ``hashes``."""
     distance, value = np.empty(1_024), np.empty(1_024)
     bits, square_bits, value_bits = distance.view(np.int64), np.empty(1_024).view(np.int64), value.view(np.uint64)
     squares = square_bits.view(np.float64)
@@ -118,11 +120,17 @@ def _look(
             word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             word ^= word >> np.uint64(31)
             if word <= limit:
-                if kept == len(hashes):
-                    return -1
-                hashes[kept] = word
+                if kept < len(hashes):
+                    hashes[kept] = word
                 kept += 1
     return kept
+
+
+@compiled
+def count_codes(codes: Any, counts: Any) -> None:
+    """Add how often each code occurs to ``counts``, whose last place is for the code -1."""
+    for row in range(len(codes)):
+        counts[codes[row]] += 1
 
 
 @compiled

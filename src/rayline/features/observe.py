@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rayline.features.arrow_values import Values
 from rayline.features.schema import ColumnSchema
@@ -18,8 +19,8 @@ PIECE = 1 << 18  # elements of arrays that are looked at together
 def observe(column: ColumnSchema, values: Values, *, compiled: bool = False) -> ColumnState:
     """Return what some rows say of one raw column; ``compiled`` only decides which code does it."""
     look = _LOOKS.get(column.kind)
-    if compiled and look is _numbers:
-        look = _numbers_compiled
+    if compiled:
+        look = _COMPILED.get(column.kind, look)
     return ColumnState(len(values.missing), values.gap_count, look(column, values) if look else {})
 
 
@@ -45,7 +46,18 @@ def _truths(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
 
 
 def _levels(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
-    tally = np.bincount(values.codes + 1, minlength=len(values.texts) + 1)[1:]
+    return _counted(values, np.bincount(values.codes + 1, minlength=len(values.texts) + 1)[1:])
+
+
+def _levels_compiled(column: ColumnSchema, values: Values) -> dict[str, Sketch]:
+    from rayline.features.kernels import count_codes
+
+    tally = np.zeros(len(values.texts) + 1, dtype=np.int64)
+    count_codes(values.codes, tally)
+    return _counted(values, tally[:-1])
+
+
+def _counted(values: Values, tally: NDArray[np.int64]) -> dict[str, Sketch]:
     counts = {text: count for text, count in zip(values.texts, tally.tolist(), strict=True) if count}
     return {"levels": Levels.of(counts)}
 
@@ -72,4 +84,10 @@ _LOOKS: dict[str, Callable[[ColumnSchema, Values], dict[str, Sketch]]] = {
     "text": _words,
     "vector": _norms,
     "image": _norms,
+}
+
+_COMPILED: dict[str, Callable[[ColumnSchema, Values], dict[str, Sketch]]] = {
+    "numeric": _numbers_compiled,
+    "datetime": _numbers_compiled,
+    "categorical": _levels_compiled,
 }

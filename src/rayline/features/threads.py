@@ -14,7 +14,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ROWS = 65_536  # of a batch: its columns lie in the processor's cache
+ROWS = 131_072  # of a batch: a column of it lies in the processor's cache
 LARGE = 5_000_000  # values of a table from which loading the compiled loops, half a second, is won back
 
 
