@@ -34,6 +34,7 @@ def look(data: NDArray[np.float64], missing: NDArray[np.bool_], center: float, u
         center, unit: as ``grid_of`` gives them.
     """
     present, minimum, maximum = _bounds(data, missing)
+    minimum, maximum = minimum + 0.0, maximum + 0.0
     if not present:
         return {"moments": Moments(center), "quantiles": Quantiles(center, unit), "distinct": Distinct()}
     floor = floor_of(unit)

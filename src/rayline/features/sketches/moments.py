@@ -45,7 +45,8 @@ class Moments:
             return cls(center)
         doubles = np.ascontiguousarray(values, dtype=np.float64)
         sums = exact_sums(doubles, center)
-        return cls(center, len(doubles), *sums, float(doubles.min()), float(doubles.max()))
+        # Zero has two signs, and which of them is the smallest would depend on the order.
+        return cls(center, len(doubles), *sums, float(doubles.min()) + 0.0, float(doubles.max()) + 0.0)
 
     def merged(self, other: Moments) -> Moments:
         """Return the moments of both sets of numbers together. Raises ``SchemaError`` for another centre."""
