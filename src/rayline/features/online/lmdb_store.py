@@ -16,8 +16,12 @@ MAP_BYTES = 64 * 2**30  # address space, not disk: the file grows as it is writt
 MOST_TABLES = 1_000
 MOST_READERS = 1_000
 
-_environments: dict[Path, tuple[Any, int]] = {}
-"""What this process has open, and how often: LMDB allows each file once per process."""
+_environments: dict[Path, tuple[Any, int, threading.RLock]] = {}
+"""What this process has open, how often, and who may write: LMDB allows each file once per process.
+
+Opening a table waits for LMDB's one writer without letting go of Python's lock, so a writer among our own threads would
+never end: of them one at a time may write or open a table.
+"""
 _opening = threading.Lock()
 
 
@@ -41,7 +45,7 @@ class LmdbStore:
         self._tables: dict[str, Any] = {}
         self._layouts = Layouts(self._columns)
         with self._door():
-            self._environment = _opened(self._folder)
+            self._environment, self._writing = _opened(self._folder)
 
     def put(
         self,
@@ -54,7 +58,7 @@ class LmdbStore:
         """As ``OnlineStore``: one transaction, in the order of the keys."""
         made = sorted(records(columns, keys, times, rows), key=lambda each: each[0])  # stable: of one key in order
         kept = 0
-        with self._door():
+        with self._door(), self._writing:
             rows_of, lists_of = self._table(f"rows/{table}", create=True), self._table(f"columns/{table}", create=True)
             with self._environment.begin(write=True) as transaction:
                 transaction.put(listed(columns), b"", db=lists_of)
@@ -101,15 +105,16 @@ class LmdbStore:
                 return [unlisted(key) for key in transaction.cursor().iternext(values=False)]
 
     def _table(self, name: str, *, create: bool = False) -> Any:
-        import lmdb
-
         found = self._tables.get(name)
-        if found is None:
-            try:
+        if found is None and (create or self._has(name.encode())):
+            with self._writing:
                 found = self._tables[name] = self._environment.open_db(name.encode(), create=create)
-            except lmdb.NotFoundError:
-                return None
         return found
+
+    def _has(self, name: bytes) -> bool:
+        """Tell whether there is a table, without waiting for a writer: LMDB lists them in its main table."""
+        with self._environment.begin() as transaction:
+            return bool(transaction.cursor().set_key(name))
 
     @contextmanager
     def _door(self) -> Iterator[None]:
@@ -126,11 +131,11 @@ class LmdbStore:
             raise EnvironmentFailed(f"the online store '{self._folder}' cannot be used: {error}.") from error
 
 
-def _opened(folder: Path) -> Any:
+def _opened(folder: Path) -> tuple[Any, threading.RLock]:
     import lmdb
 
     with _opening:
-        environment, users = _environments.get(folder, (None, 0))
+        environment, users, writing = _environments.get(folder, (None, 0, threading.RLock()))
         if environment is None:
             folder.mkdir(parents=True, exist_ok=True)
             environment = lmdb.open(
@@ -142,15 +147,15 @@ def _opened(folder: Path) -> Any:
                 sync=True,
             )
             environment.reader_check()  # frees the places of readers that died
-        _environments[folder] = environment, users + 1
-        return environment
+        _environments[folder] = environment, users + 1, writing
+        return environment, writing
 
 
 def _released(folder: Path) -> None:
     with _opening:
-        environment, users = _environments[folder]
+        environment, users, writing = _environments[folder]
         if users == 1:
             del _environments[folder]
             environment.close()
         else:
-            _environments[folder] = environment, users - 1
+            _environments[folder] = environment, users - 1, writing
