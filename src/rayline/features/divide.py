@@ -24,6 +24,8 @@ from rayline.features.quarantine import FOLDER as QUARANTINE
 from rayline.features.quarantine import QuarantineWriter
 from rayline.features.reference import smallest
 from rayline.features.sizes import SplitSizes
+from rayline.features.sources import damaged_file
+from rayline.features.sources.failures import UNREADABLE
 from rayline.features.split import PARTS, SplitPlan, without_marks
 from rayline.features.state import FitState
 from rayline.features.validation import Judge, complete
@@ -62,10 +64,16 @@ def divide(
     with replacing(out) as folder:
         summary, pieces = Summary(), list[PartFile]()
         with QuarantineWriter(folder / QUARANTINE) as quarantine:
-            for each in fold(dataset, _Divide(features, plan, judge, folder, large)):
-                quarantine.write(each.aside, each.summary.findings.rows)
-                summary = summary.merged(each.summary)
-                pieces += each.pieces
+            try:
+                for each in fold(dataset, _Divide(features, plan, judge, folder, large)):
+                    quarantine.write(each.aside, each.summary.findings.rows)
+                    summary = summary.merged(each.summary)
+                    pieces += each.pieces
+            except DataError as error:
+                damaged = damaged_file(config.data) if str(error).startswith(UNREADABLE) else None
+                if damaged is None:
+                    raise
+                raise DataError(f"{UNREADABLE}: {damaged}. Write this file anew, or leave it out.") from error
         anomalies = judge.refuse(summary.findings, config.data.label)
         _refuse_empty_parts(summary.sizes, config)
         facts = DataFacts(

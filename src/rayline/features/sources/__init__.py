@@ -25,6 +25,7 @@ __all__ = [
     "Files",
     "connector_for",
     "csv_options",
+    "damaged_file",
     "find_files",
     "handed_over",
     "parts_of",
@@ -79,6 +80,30 @@ def read_dataset(data: DataConfig, schema: pa.Schema | None = None, columns: tup
         return connector_for(data).dataset(schema, columns)
     table = read_table(data)
     return in_blocks(table.select(list(columns)) if columns else table)
+
+
+def damaged_file(data: DataConfig) -> str | None:
+    """Return which file of a Parquet source cannot be read, and why; None where all can. Reads until it finds it.
+
+    Ray's reader says what is wrong with a page, and not in which file.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from rayline.features.sources.files import FileSource
+
+    for _, each in parts_of(data):
+        if not isinstance(connector_for(each), FileSource):
+            continue
+        files = find_files(each)
+        for path in files.paths if files.format == "parquet" else ():
+            try:
+                with files.filesystem.open_input_file(path) as file:
+                    for _ in parquet.ParquetFile(file).iter_batches():
+                        pass
+            except (pa.ArrowException, OSError) as error:
+                return f"file '{path}': {str(error).rstrip('.')}"
+    return None
 
 
 def source_digest(data: DataConfig) -> str:

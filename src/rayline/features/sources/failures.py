@@ -7,6 +7,7 @@ import re
 FILE = re.compile(r"^Failed to read fragment (.+?) after \d+/\d+ attempts", re.M)
 OURS = re.compile(r"^rayline\.errors\.\w+: (.+)$", re.M)
 DETAIL = re.compile(r"^pyarrow\.lib\.Arrow\w+: (.+)$", re.M)
+UNREADABLE = "the data cannot be read"
 RAYS_ADVICE = ("To change retry attempts", "Failed to apply UDF", "Failed to read", "ray::")
 
 
@@ -15,7 +16,7 @@ def sentence_of(error: Exception) -> str:
     ours = OURS.findall(str(error))
     if ours:
         return str(ours[-1])
-    return f"the data cannot be read: {reason_of(error)}. `rayline validate` tells which values break it."
+    return f"{UNREADABLE}: {reason_of(error)}. `rayline validate` tells which values break it."
 
 
 def reason_of(error: Exception) -> str:
