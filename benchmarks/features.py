@@ -12,8 +12,7 @@ Method     2 million rows by 30 columns in memory: 20 numbers (5 % missing; mean
            preprocessors, on the same cluster with both processors). Its fit gathers besides what the others do not:
            exact moments, quantiles, distinct counts, and every value is checked. Before each run 4 GiB are touched and
            given back: a virtual machine's first touch of memory costs up to ten times the next, and no arm should pay
-           for it. Giving a result's memory back is not counted,
-           nor is loading an arm's code in Ray's workers, which come and go.
+           for it. Giving a result's memory back is not counted.
 Command    python benchmarks/features.py [--quick]
 
 The last line is one JSON object. Speed ratios above 1 are in Rayline's favour; `row_vs_numpy` is a ratio of times.
@@ -52,8 +51,6 @@ TARGET = "target"
 COMPARED = 1_000
 BLOCK = 500_000  # rows: about 128 MiB, as Ray cuts a source by itself
 SETTLED = 4 * 2**30
-WARMING = 16_000  # rows on which the workers load an arm's code before it is timed
-WARM: dict[str, Callable[[], None]] = {}
 
 Matrix = Any
 
@@ -204,17 +201,6 @@ def ray_arms(table: pa.Table) -> dict[str, Callable[[], Matrix]]:
             chain = preprocessors()
             return chain.fit(dataset).transform(dataset).materialize()
 
-    few = in_blocks(table.slice(0, WARMING), WARMING // 8)
-
-    def load_ours() -> None:
-        with quiet():
-            few.map_batches(Applied(features.fit(few)), batch_size=None, batch_format="pyarrow").materialize()
-
-    def load_theirs() -> None:
-        with quiet():
-            preprocessors().fit_transform(few).materialize()
-
-    WARM.update({"rayline on Ray Data": load_ours, "Ray's preprocessors": load_theirs})
     return {"rayline on Ray Data": ours, "Ray's preprocessors": theirs}
 
 
@@ -267,7 +253,6 @@ def interleaved(arms: dict[str, Callable[[], Matrix]], rounds: int) -> dict[str,
         del found
     for number in range(rounds):
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
-            WARM.get(name, lambda: None)()
             settle()
             began = time.perf_counter()
             result = arms[name]()
