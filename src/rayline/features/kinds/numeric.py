@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -203,10 +203,10 @@ def _finish(feature: Feature, observed: Observed) -> NumericColumn:
     # Ranks are the same on any rising scale. Two libraries' logarithms differ in the last bit, so that a number on a
     # border would be on one side of it in a batch and on the other in a row.
     log = setting.log and not setting.bins and setting.scale != "quantile"
-    settled = {"flag": setting.flag, "clip": setting.clip, "log": log}
-    name, source, fill = feature.name, feature.input.name, _fill(setting, state)
+    fill = _fill(setting, state)
+    column = NumericColumn(feature.name, feature.input.name, fill, setting.flag, setting.clip, log)
     if not state.moments.count:
-        return NumericColumn(name, source, fill, scale=IDENTITY, **settled)  # type: ignore[arg-type]
+        return column
 
     def quantiles(shares: Doubles) -> tuple[float, ...]:
         found = state.quantiles.at(shares.tolist(), state.moments.minimum, state.moments.maximum)
@@ -214,14 +214,12 @@ def _finish(feature: Feature, observed: Observed) -> NumericColumn:
 
     if setting.bins:
         edges = sorted(set(quantiles(np.arange(1, setting.bins) / setting.bins)))
-        return NumericColumn(name, source, fill, edges=tuple(edges), **settled)  # type: ignore[arg-type]
+        return replace(column, edges=tuple(edges))
     if setting.scale == "quantile":
-        knots = _rising(quantiles(np.linspace(0, 1, KNOTS)))
-        return NumericColumn(name, source, fill, knots=knots, **settled)  # type: ignore[arg-type]
+        return replace(column, knots=_rising(quantiles(np.linspace(0, 1, KNOTS))))
     scaled = observed.extras.get("scaled", state.moments)
     assert isinstance(scaled, Moments)
-    scale = _scale(setting, scaled, state.moments, quantiles)
-    return NumericColumn(name, source, fill, scale=scale, **settled)  # type: ignore[arg-type]
+    return replace(column, scale=_scale(setting, scaled, state.moments, quantiles))
 
 
 def _fill(setting: NumericConfig, state: ColumnState) -> float:
