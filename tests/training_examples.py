@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rayline.config import Config, DataConfig, FeaturesConfig, ModelConfig, Space, Task, TrainConfig, TuneConfig
-from rayline.training.spec import TrainData, TrainSpec
+from rayline.model import InputLayout
+from rayline.training.context import Listener, Place, TrainContext
+from rayline.training.families import fit
+from rayline.training.spec import TrainData, TrainResult, TrainSpec
 
 CLASSES: dict[Task, tuple[str, ...]] = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
 
@@ -56,7 +60,7 @@ def spec_of(
         train=TrainConfig(**settings),
         task=task,
         classes=CLASSES[task],
-        inputs=inputs,
+        layout=InputLayout.plain(inputs),
         target_mean=0.0,
         target_std=target_std,
     )
@@ -73,3 +77,14 @@ def study_config(space: Mapping[str, Space], spec: TrainSpec | None = None, **tu
         train=spec.train,
         tune=TuneConfig(space=dict(space), **tune),
     )
+
+
+def fit_here(
+    spec: TrainSpec,
+    data: TrainData,
+    out: Path,
+    on_epoch: Listener = lambda report: None,
+    place: Place | None = None,
+) -> TrainResult:
+    """Train in this process, from the last checkpoint of ``out`` on where there is one."""
+    return fit(TrainContext(spec, data, out, on_epoch, place or Place()))

@@ -119,7 +119,7 @@ def train(project: Project, data: Record) -> Record:
 
         project.open_store_early()
         prepared, spec, arrays = _training_input(project, config, data)
-        if config.train.num_workers > 1:
+        if not config.train.alone:
             project.connect()
         with experiment.open_run(project.store, config, prepared) as run:
 
@@ -242,7 +242,7 @@ def _training_input(project: Project, config: Config, data: Record) -> tuple[Pre
         train=config.train,
         task=fitted.task,
         classes=fitted.classes,
-        inputs=fitted.width,
+        layout=fitted.layout,
         target_mean=fitted.target_mean,
         target_std=fitted.target_std,
     )

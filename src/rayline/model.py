@@ -10,8 +10,9 @@ import hashlib
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rayline.config import ModelConfig, Task
 from rayline.errors import ConfigError, suggestion
@@ -19,7 +20,55 @@ from rayline.errors import ConfigError, suggestion
 if TYPE_CHECKING:
     from torch import nn
 
-READY_MADE = ("mlp",)
+READY_MADE = ("mlp", "residual_mlp", "cnn", "xgboost")
+
+Family = Literal["torch", "sklearn", "xgboost"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputGroup:
+    """Neighbouring numbers of the input that one feature gives.
+
+    Attributes:
+        feature: its name.
+        kind: ``number``; ``index``, one number that is the place of a level, for an embedding; ``image``, the elements
+            of an array in row-major order.
+        start: place of the first number.
+        width: how many numbers.
+        levels: of an ``index``, how many places there are, unknown and missing among them; else 0.
+        shape: of an ``image``, (height, width) or (height, width, channels); else empty.
+    """
+
+    feature: str
+    kind: Literal["number", "index", "image"]
+    start: int
+    width: int
+    levels: int = 0
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputLayout:
+    """What each number of a model's input, float32 (n, width), stands for."""
+
+    groups: tuple[InputGroup, ...]
+
+    @property
+    def width(self) -> int:
+        """How many numbers."""
+        return sum(group.width for group in self.groups)
+
+    @classmethod
+    def plain(cls, width: int) -> InputLayout:
+        """Return the layout of so many numbers of which nothing else is known."""
+        return cls((InputGroup("x", "number", 0, width),))
+
+
+def family_of(builder: str) -> Family:
+    """Return the family of a ``model.builder``: which library trains it, and what its bundle holds."""
+    if builder.startswith("sklearn."):
+        return "sklearn"
+    return "xgboost" if builder == "xgboost" else "torch"
 
 
 def outputs_for(task: Task, classes: Sequence[str]) -> int:

@@ -64,7 +64,7 @@ def _move(config: Config, live: Mapping[str, Any], version: int | None) -> str:
 
 
 def _training_cpus(config: Config) -> float:
-    return float(config.train.num_workers) if config.train.num_workers > 1 else 0.0
+    return float(config.train.workers[1]) if not config.train.alone else 0.0
 
 
 def _tuning_cpus(config: Config) -> float:
@@ -78,7 +78,7 @@ def _tuning_cpus(config: Config) -> float:
 
 def _trial_cpus(config: Config) -> float:
     assert config.tune is not None
-    return config.tune.cpus_per_trial if config.train.num_workers == 1 else float(config.train.num_workers)
+    return config.tune.cpus_per_trial if config.train.alone else float(config.train.workers[1])
 
 
 def _room(config: Config) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from rayline.config import ModelConfig
-from rayline.training.loop import fit_loop
 from rayline.training.spec import TrainResult
-from training_examples import breast_cancer, spec_of
+from training_examples import breast_cancer, fit_here, spec_of
 
 TRAIN_LOSS = (0.499821, 0.226898, 0.0996215, 0.0825269, 0.0677086)
 VALID_LOSS = (0.313851, 0.112836, 0.0537073, 0.0430013, 0.0594704)
@@ -23,7 +22,7 @@ TOLERANCE = 1e-3
 def trained(out: Path, learning_rate: float = 0.01) -> TrainResult:
     model = ModelConfig(hidden=(16, 8))
     spec = spec_of(inputs=30, epochs=5, seed=11, model=model, learning_rate=learning_rate)
-    return fit_loop(spec, breast_cancer(), out, lambda report: None)
+    return fit_here(spec, breast_cancer(), out)
 
 
 def test_the_losses_on_breast_cancer(tmp_path: Path) -> None:

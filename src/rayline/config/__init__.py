@@ -20,8 +20,10 @@ from rayline.config.columns import (
     kind_of,
 )
 from rayline.config.data import DataConfig, SplitConfig, SqlConfig
+from rayline.config.evaluation import EvaluateConfig, SliceConfig
 from rayline.config.features import FeaturesConfig
 from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
+from rayline.config.model import ModelConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, typed, with_values
 from rayline.config.section import Section, Task
@@ -33,7 +35,8 @@ from rayline.config.serving import (
     ServiceConfig,
     Step,
 )
-from rayline.config.training import EvaluateConfig, ModelConfig, Space, TrainConfig, TuneConfig
+from rayline.config.training import CheckpointConfig, TrainConfig
+from rayline.config.tuning import Space, StopConfig, TuneConfig
 from rayline.config.validation import Environment, PoliciesConfig, Policy, ValidateConfig
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "AnalysisConfig",
     "BooleanConfig",
     "CategoricalConfig",
+    "CheckpointConfig",
     "ColumnBase",
     "ColumnConfig",
     "ColumnKind",
@@ -66,10 +70,12 @@ __all__ = [
     "Section",
     "ServiceConfig",
     "SklearnConfig",
+    "SliceConfig",
     "Space",
     "SplitConfig",
     "SqlConfig",
     "Step",
+    "StopConfig",
     "Task",
     "TextConfig",
     "TrainConfig",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from rayline.config.data import DataConfig
+from rayline.config.evaluation import EvaluateConfig
 from rayline.config.features import FeaturesConfig
+from rayline.config.model import ModelConfig
 from rayline.config.section import Name, Section
 from rayline.config.serving import RegistryConfig, RolloutConfig, ServiceConfig
-from rayline.config.training import EvaluateConfig, ModelConfig, TrainConfig, TuneConfig
+from rayline.config.training import TrainConfig
+from rayline.config.tuning import TuneConfig
 from rayline.config.validation import ValidateConfig
 
 

@@ -1,69 +1,83 @@
-"""``model``, ``train``, ``tune`` and ``evaluate``: what is trained, how, and how it is measured."""
+"""``train``: how one configuration is trained."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from rayline.config.section import NonNegative, Positive, Section
 
+Count = Annotated[int, Meta(ge=0)]
 
-class ModelConfig(Section, frozen=True, kw_only=True):
-    """The network. ``builder`` is ``mlp`` or ``my_package.my_module:build``; the rest is passed to it."""
 
-    builder: str = "mlp"
-    hidden: tuple[Positive, ...] = (64, 32)
-    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    options: dict[str, Any] = {}
+class CheckpointConfig(Section, frozen=True, kw_only=True):
+    """Which epochs' weights are kept.
+
+    Attributes:
+        num_to_keep: the best so many, beside the last.
+    """
+
+    num_to_keep: Positive = 1
 
 
 class TrainConfig(Section, frozen=True, kw_only=True):
-    """The ready training loop. ``metric`` is watched on the validation part: the best epoch is kept."""
+    """The training loop. ``metric`` is watched on the validation part: the best epoch is kept.
+
+    Attributes:
+        patience: end after so many epochs without a better one; 0 never ends early.
+        optimizer: AdamW, Adam, SGD with ``momentum``, or RMSprop.
+        schedule: of the learning rate over all steps, after a linear rise over the first ``warmup`` of them.
+        clip_norm: the largest norm of a step's gradient; None leaves it alone.
+        accumulate: batches whose gradients are added up for one step.
+        precision: ``bf16`` computes in bfloat16 where that is safe (autocast); weights stay float32.
+        compile: by ``torch.compile``.
+        class_weights: ``balanced`` weighs each class by the inverse of its frequency; or a weight for each label.
+        loop: a training loop of your own, ``my_package.my_module:train_loop``; see ``rayline.training.context``.
+        num_workers: worker processes; ``[least, most]`` is elastic: as many as the cluster has room for.
+        parallel: ``ddp`` copies the module to every worker, ``fsdp`` divides its weights among them (FSDP2).
+        feed: where batches come from: ``memory``, ``ray_data`` (streamed from disk), or ``auto``: memory where the
+            training part fits.
+        max_failures: how often workers that died are started again, from the last checkpoint.
+        stall_seconds: a loader that gives no batch for so long has stalled.
+    """
 
     epochs: Positive = 30
     batch_size: Positive = 128
     learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
     weight_decay: NonNegative = 1e-4
     metric: str = "loss"
-    patience: Annotated[int, Meta(ge=0)] = 5
-    num_workers: Positive = 1
+    patience: Count = 5
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant"
+    warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    accumulate: Positive = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Meta(gt=0)]] | None = None
+    loop: str | None = None
+    num_workers: Positive | tuple[Positive, Positive] = 1
     use_gpu: Literal["auto"] | bool = "auto"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    feed: Literal["auto", "memory", "ray_data"] = "auto"
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    max_failures: Count = 3
+    stall_seconds: Annotated[float, Meta(gt=0)] = 300.0
     seed: int = 0
-
-
-class Space(Section, frozen=True, kw_only=True):
-    """What to search for one key: a list to ``choose`` from, or numbers from ``low`` to ``high``."""
-
-    choose: Annotated[tuple[Any, ...], Meta(min_length=1)] | None = None
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    integer: bool = False
 
     def __post_init__(self) -> None:
-        spans = self.low is not None and self.high is not None
-        if (self.choose is not None) == spans:
-            raise ValueError("needs either 'choose: [...]' or both 'low' and 'high'")
-        if self.low is not None and self.high is not None:
-            if not self.low < self.high:
-                raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-            if self.log and self.low <= 0:
-                raise ValueError(f"a logarithmic span needs low above 0, not {self.low}")
+        least, most = self.workers
+        if least > most:
+            raise ValueError(f"num_workers needs [least, most] with least <= most, not [{least}, {most}]")
 
+    @property
+    def workers(self) -> tuple[int, int]:
+        """The least and the most worker processes."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
 
-class TuneConfig(Section, frozen=True, kw_only=True):
-    """A Study. Keys of ``space`` are configuration keys: ``train.learning_rate``, ``model.hidden``."""
-
-    trials: Positive = 8
-    space: dict[str, Space] = {}
-    max_concurrent: Positive | None = None
-    cpus_per_trial: Annotated[float, Meta(gt=0)] = 1.0
-    grace_epochs: Positive = 4
-    seed: int = 0
-
-
-class EvaluateConfig(Section, frozen=True, kw_only=True):
-    """The held-out evaluation. ``rows`` bounds how many test rows the plots draw."""
-
-    rows: Positive = 10_000
+    @property
+    def alone(self) -> bool:
+        """Whether one process does it all: no worker group is started."""
+        return self.workers == (1, 1)

@@ -21,11 +21,14 @@ from rayline.errors import RowError, SchemaError, nearest, suggestion
 from rayline.features import arrow_values
 from rayline.features.batch import Batch
 from rayline.features.kinds import FittedColumn, kind_named
+from rayline.features.kinds.elements import ArrayColumn
+from rayline.features.kinds.levels import LevelColumn
 from rayline.features.kinds.numeric import NumericBlock, NumericColumn
 from rayline.features.kinds.seam import Filler
 from rayline.features.schema import Schema, digest_of
 from rayline.features.threads import ROWS, each, is_large
 from rayline.features.upgrade import FORMAT, upgraded
+from rayline.model import InputGroup, InputLayout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,6 +75,15 @@ class FittedFeatureSet:
     def width(self) -> int:
         """How many numbers the network takes."""
         return len(self.output_names)
+
+    @cached_property
+    def layout(self) -> InputLayout:
+        """What each number of the network's input stands for."""
+        groups, start = [], 0
+        for column in self.columns:
+            groups.append(_group(column, start))
+            start += groups[-1].width
+        return InputLayout(tuple(groups))
 
     @property
     def task(self) -> Task:
@@ -270,3 +282,12 @@ class FittedFeatureSet:
         if refused.any():
             row = int(np.argmax(refused))
             raise RowError(row, self.schema.target, array[row].as_py(), rule)
+
+
+def _group(column: FittedColumn, start: int) -> InputGroup:
+    width = len(column.output_names)
+    if isinstance(column, LevelColumn) and column.encode == "index":
+        return InputGroup(column.name, "index", start, width, levels=len(column.levels) + 2)
+    if isinstance(column, ArrayColumn) and column.kind == "image":
+        return InputGroup(column.name, "image", start, width, shape=column.shape)
+    return InputGroup(column.name, "number", start, width)

@@ -1,44 +1,110 @@
-"""A checkpoint is a directory with ``model.safetensors`` and ``state.json``, written aside and renamed."""
+"""Checkpoints: one folder an epoch, written aside and renamed, verified by digest when it is read.
+
+``checkpoints/epoch-00007`` holds the family's own files, ``state.json`` (the epoch, and every report up to it) and
+``manifest.json`` (SHA-256 of each file, written last). A folder is never replaced, so that a killed writer leaves only
+drafts, which are ignored and removed by the next.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-WEIGHTS = "model.safetensors"
+FOLDER = "checkpoints"
 STATE = "state.json"
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+_PREFIX = "epoch-"
 
 
-def save(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint in place of the one that is there, which stays whole where writing fails.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint: its epoch, its folder, and the state that was written with it."""
 
-    A folder cannot be replaced in one step: a writer killed between the two renames leaves the old checkpoint whole
-    under its ``.old`` name, and none under its own.
+    epoch: int
+    path: Path
+    state: dict[str, Any]
+
+
+def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, Any]) -> Path:
+    """Write the checkpoint of an epoch, whole or not at all; one that is there already stays.
+
+    Args:
+        out: the training's folder.
+        epoch: from 1.
+        save: writes the family's own files into the folder that it is given.
+        state: JSON-ready values.
+
+    Returns:
+        The checkpoint's folder.
     """
-    from safetensors.torch import save_file
-
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(draft, ignore_errors=True)
+    place = folder_of(out, epoch)
+    if (place / MANIFEST).exists():
+        return place
+    draft = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
-        # Copies: safetensors refuses tensors that share memory, as tied weights do.
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, draft / WEIGHTS
-        )
-        (draft / STATE).write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+        save(draft)
+        (draft / STATE).write_text(json.dumps({"epoch": epoch, **state}, indent=1), encoding="utf-8")
+        digests = {file.name: _digest(file) for file in sorted(draft.iterdir())}
+        (draft / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)  # only of a damaged one: a whole one has been returned above
+        os.rename(draft, place)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    if folder.exists():
-        folder.rename(old)
-    draft.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    return folder
+    return place
+
+
+def latest(out: Path, notice: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    """Return the last whole checkpoint, or None; ``notice`` hears of each damaged one that is passed over."""
+    for epoch in sorted(_epochs(out), reverse=True):
+        found = read(out, epoch)
+        if found is not None:
+            return found
+        notice(f"checkpoint '{folder_of(out, epoch)}' is damaged or half written: it is passed over")
+    return None
+
+
+def read(out: Path, epoch: int) -> Checkpoint | None:
+    """Return the checkpoint of an epoch where every file has the digest that was written with it, else None."""
+    place = folder_of(out, epoch)
+    try:
+        digests = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        if any(_digest(place / name) != digest for name, digest in digests.items()):
+            return None
+        return Checkpoint(epoch, place, json.loads((place / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def prune(out: Path, keep: Iterable[int]) -> None:
+    """Remove the checkpoints of all epochs but some, and what killed writers left."""
+    kept = set(keep)
+    for epoch in _epochs(out):
+        if epoch not in kept:
+            shutil.rmtree(folder_of(out, epoch), ignore_errors=True)
+    for draft in (out / FOLDER).glob(f".{_PREFIX}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def folder_of(out: Path, epoch: int) -> Path:
+    """Return where the checkpoint of an epoch lies."""
+    return out / FOLDER / f"{_PREFIX}{epoch:05d}"
+
+
+def _epochs(out: Path) -> list[int]:
+    names = (place.name.removeprefix(_PREFIX) for place in (out / FOLDER).glob(f"{_PREFIX}*"))
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -3,57 +3,36 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rayline.config import Task
 from rayline.errors import DataError, TrainingFailed
 from rayline.model import build_module
-from rayline.training import checkpoint
+from rayline.training.checkpoint import WEIGHTS
+from rayline.training.context import Place, TrainContext
 from rayline.training.metrics import direction, measure
-from rayline.training.spec import EpochReport, Part, TrainData, TrainResult, TrainSpec
+from rayline.training.spec import Part, TrainData, TrainResult, TrainSpec
 
 EVALUATION_ROWS = 65_536
 WORK_WORTH_SHARING = 16_000_000  # rows times parameters of one step
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a loop runs: which of how many workers, on which device, with how many processor threads."""
-
-    rank: int = 0
-    world: int = 1
-    device: str = "cpu"
-    threads: int = 1
-
-
-def fit_loop(
-    spec: TrainSpec,
-    data: TrainData,
-    out: Path,
-    on_epoch: Callable[[EpochReport], None],
-    place: Place | None = None,
-    parallel: Callable[[nn.Module], nn.Module] = lambda module: module,
-) -> TrainResult:
+def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] = lambda module: module) -> TrainResult:
     """Train until the epochs are over or patience runs out, keeping the best epoch's weights.
 
     The same seed gives the same numbers on a CPU, whatever ran before in this process.
 
     Args:
-        spec: what to train.
-        data: both parts, whole; a worker takes its share of each epoch's order.
-        out: the folder for the checkpoint ``best``.
-        on_epoch: hears each epoch on every worker; what it raises ends the training.
-        place: where this loop runs.
+        context: what to train, and where; it goes on from the last whole checkpoint.
         parallel: wraps the module for a group of workers.
 
     Raises:
@@ -61,36 +40,38 @@ def fit_loop(
         ConfigError: the metric or the builder is unknown.
         DataError: the training part has fewer rows than there are workers, or the validation part has none.
     """
-    place = place or Place()
-    settings, began = spec.train, time.perf_counter()
-    better = direction(settings.metric, spec.task)
-    _refuse_too_few(data, place)
+    spec, place = context.spec, context.place
+    settings = spec.train
+    direction(settings.metric, spec.task)
+    _refuse_too_few(context.data, place)
     torch.manual_seed(settings.seed)
     module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
     torch.set_num_threads(_threads(module, settings.batch_size, place.threads))
     torch.manual_seed(settings.seed + place.rank)  # dropout must differ between workers, the first weights must not
     trained = parallel(module)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    x, y = _tensors(data.train, spec.task, place.device)
-    history: list[EpochReport] = []
-    best_score, best_epoch, stopped, folder = math.inf, 0, "finished", out / "best"
-    for epoch in range(1, settings.epochs + 1):
+    x, y = _tensors(context.data.train, spec.task, place.device)
+
+    def save(folder: Path) -> None:
+        # Copies: safetensors refuses tensors that share memory, as tied weights do.
+        weights = {name: each.detach().cpu().contiguous().clone() for name, each in module.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        torch.save({"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, folder / "optimizer.pt")
+
+    def load(folder: Path) -> None:
+        module.load_state_dict(load_file(folder / WEIGHTS))
+        state = torch.load(folder / "optimizer.pt", weights_only=True)
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+
+    context.resume(load)
+    while not context.done:
+        epoch = context.epoch + 1
         loss = _epoch(trained, optimizer, x, y, spec, place, epoch)
         _agree_on_buffers(module, place)
-        valid = _measured(module, data.valid, spec, place.device, epoch)
-        report = EpochReport(epoch, {"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}})
-        history.append(report)
-        score = valid[settings.metric] * (1 if better == "min" else -1)
-        if score < best_score:
-            best_score, best_epoch = score, epoch
-            if place.rank == 0:
-                checkpoint.save(folder, module.state_dict(), {"epoch": epoch, "metrics": dict(report.metrics)})
-        on_epoch(report)
-        if settings.patience and epoch - best_epoch >= settings.patience:
-            stopped = "early"
-            break
-    metrics = dict(history[best_epoch - 1].metrics)
-    return TrainResult(folder, best_epoch, metrics, tuple(history), stopped, time.perf_counter() - began)
+        valid = _measured(module, context.data.valid, spec, place.device, epoch)
+        context.report({"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}}, save)
+    return context.result()
 
 
 def _epoch(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.config import ModelConfig, Task, TrainConfig
-from rayline.model import outputs_for
+from rayline.model import InputLayout, outputs_for
 
 Part = tuple[NDArray[np.float32], NDArray[Any]]
 """Features, float32 (n, inputs), and the target, int64 class indices or float32 standardised values, (n,)."""
@@ -30,7 +30,7 @@ class TrainSpec:
     """What to train, and for which task.
 
     Attributes:
-        inputs: how many features there are.
+        layout: what each number of the input stands for.
         target_mean, target_std: of the target in its own unit (0 and 1 for a classification).
     """
 
@@ -38,9 +38,14 @@ class TrainSpec:
     train: TrainConfig
     task: Task
     classes: tuple[str, ...]
-    inputs: int
+    layout: InputLayout
     target_mean: float
     target_std: float
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers the model takes."""
+        return self.layout.width
 
     @property
     def outputs(self) -> int:
@@ -50,10 +55,14 @@ class TrainSpec:
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """One finished epoch, from 1: its metrics, named ``train_loss``, ``valid_loss``, ``valid_accuracy``."""
+    """One finished epoch, from 1: its metrics, named ``train_loss``, ``valid_loss``, ``valid_accuracy``.
+
+    ``at`` is when it ended, in Unix seconds: the tracking store knows by it that a point sent twice is one.
+    """
 
     epoch: int
     metrics: Mapping[str, float]
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

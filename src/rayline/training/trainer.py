@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rayline.errors import ClusterError, RaylineError, TrainingFailed
+from rayline.training.context import Listener, Place, TrainContext
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import room_for
@@ -17,7 +17,6 @@ from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
 
 __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
 
-Listener = Callable[[EpochReport], None]
 _DONE = None
 
 
@@ -40,7 +39,7 @@ def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lamb
     direction(spec.train.metric, spec.task)
     out = out.resolve()  # a worker may have another working folder
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    place = _in_process if spec.train.num_workers == 1 else _in_group
+    place = _in_process if spec.train.alone else _in_group
     with own_interrupts():
         return place(spec, data, out, on_epoch)
 
@@ -50,9 +49,9 @@ def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener)
     from ray.train.torch import TorchTrainer
 
     def loop() -> TrainResult:
-        from rayline.training.loop import Place, fit_loop
+        from rayline.training.families import fit
 
-        return fit_loop(spec, data, out, on_epoch, Place(device=_device(spec), threads=os.cpu_count() or 1))
+        return fit(TrainContext(spec, data, out, on_epoch, Place(device=_device(spec), threads=os.cpu_count() or 1)))
 
     # Ray Train's name for a loop in the driver's own process is a group of zero workers.
     result = TorchTrainer(loop, scaling_config=ScalingConfig(num_workers=0)).fit()
@@ -74,7 +73,7 @@ def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out), "epochs": epochs},
-        scaling_config=ScalingConfig(num_workers=spec.train.num_workers, use_gpu=_device(spec) == "cuda"),
+        scaling_config=ScalingConfig(num_workers=spec.train.workers[1], use_gpu=_device(spec) == "cuda"),
         run_config=RunConfig(
             name=f"{out.name}-workers",
             storage_path=str(out.parent),
@@ -101,7 +100,7 @@ def _worker(settings: dict[str, Any]) -> TrainResult:
     from ray.train import get_context
     from ray.train.torch import get_device, prepare_model
 
-    from rayline.training.loop import Place, fit_loop
+    from rayline.training.loop import fit_loop
 
     context, epochs = get_context(), settings["epochs"]
     rank = context.get_world_rank()
@@ -111,7 +110,8 @@ def _worker(settings: dict[str, Any]) -> TrainResult:
             epochs.put(report)
 
     place = Place(rank, context.get_world_size(), str(get_device()), threads=1)
-    return fit_loop(settings["spec"], ray.get(settings["data"]), Path(settings["out"]), tell, place, prepare_model)
+    training = TrainContext(settings["spec"], ray.get(settings["data"]), Path(settings["out"]), tell, place)
+    return fit_loop(training, prepare_model)
 
 
 def _relay(epochs: Any, on_epoch: Listener, failures: list[Exception]) -> None:
@@ -126,7 +126,7 @@ def _relay(epochs: Any, on_epoch: Listener, failures: list[Exception]) -> None:
 
 def _refuse_too_many(spec: TrainSpec) -> None:
     """Refuse before anything starts what the cluster cannot hold: Ray Train would wait for ever."""
-    workers = spec.train.num_workers
+    workers = spec.train.workers[1]
     resource = "GPU" if _device(spec) == "cuda" else "CPU"
     room = room_for(workers, resource)
     if room.free < workers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import warnings
@@ -17,7 +16,8 @@ from ray.tune.schedulers import ASHAScheduler
 
 from rayline.config import Config, Space, with_values
 from rayline.errors import ClusterError, TrainingFailed
-from rayline.training.checkpoint import STATE
+from rayline.training import checkpoint
+from rayline.training.context import Place, TrainContext
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import room_for
@@ -70,7 +70,16 @@ def tune(
     out = out.resolve()  # a trial's process has another working folder
     out.mkdir(parents=True, exist_ok=True)
     file = out / "trials.jsonl"
-    _run(config, space, mode, concurrent, data, spec, out, _Ends(file, on_trial))
+    _run(
+        config,
+        space,
+        mode,
+        concurrent,
+        data,
+        spec,
+        out,
+        _Ends(file, on_trial, f"valid_{config.train.metric}", 1 if mode == "min" else -1),
+    )
     trials = tuple(sorted(ledger.read(file), key=lambda trial: trial.number))
     if len(trials) != config.tune.trials:
         raise TrainingFailed(
@@ -92,8 +101,8 @@ def concurrent_trials(config: Config) -> int:
         ClusterError: not even one fits.
     """
     assert config.tune is not None
-    alone = config.train.num_workers == 1
-    each = config.tune.cpus_per_trial if alone else config.train.num_workers
+    alone = config.train.alone
+    each = config.tune.cpus_per_trial if alone else config.train.workers[1]
     room = room_for(each)
     fitting = int(room.free / each + 1e-9)
     if fitting < 1:
@@ -116,7 +125,7 @@ def _run(
 ) -> None:
     settings = config.tune
     assert settings is not None
-    alone = config.train.num_workers == 1
+    alone = config.train.alone
     metric = f"valid_{config.train.metric}"
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -165,22 +174,24 @@ def run_trial(
     def on_epoch(report: EpochReport) -> None:
         ray_tune.report({**report.metrics, "epoch": report.epoch, "last": report.epoch == chosen.train.epochs})
 
-    if chosen.train.num_workers > 1:
+    if not chosen.train.alone:
         from rayline.training.trainer import train
 
         train(trial_spec, data, folder, on_epoch)
     else:
-        from rayline.training.loop import Place, fit_loop
+        from rayline.training.families import fit
 
         assert config.tune is not None
-        fit_loop(trial_spec, data, folder, on_epoch, Place(threads=max(1, int(config.tune.cpus_per_trial))))
+        fit(TrainContext(trial_spec, data, folder, on_epoch, Place(threads=max(1, int(config.tune.cpus_per_trial)))))
     (folder / ENDED).touch()
 
 
 class _Ends:
     """Turns what Ray Tune tells of its trials into our own, keeps each in the ledger and passes it on."""
 
-    def __init__(self, file: Path, on_trial: Callable[[Trial], None]) -> None:
+    def __init__(self, file: Path, on_trial: Callable[[Trial], None], metric: str, sign: int) -> None:
+        self._metric = metric
+        self._sign = sign
         self.failure: Exception | None = None
         self._file = file
         self._on_trial = on_trial
@@ -196,14 +207,14 @@ class _Ends:
 
     def ended(self, number: int, params: Mapping[str, Any], folder: Path, error: str | None) -> None:
         """Keep a trial that has ended, once."""
-        best = folder / "best"
         complete = number in self._complete or (folder / ENDED).exists()
         status: Status = "failed" if error else "finished" if complete else "stopped"
-        metrics: dict[str, float] = {}
-        if (best / STATE).exists():
-            metrics = json.loads((best / STATE).read_text(encoding="utf-8"))["metrics"]
         history = tuple(self._reports.pop(number, ()))
-        usable = best if metrics and not error else None
+        last = checkpoint.latest(folder)
+        seen = last.state["history"] if last is not None else []
+        best = min(seen, key=lambda each: self._sign * each["metrics"][self._metric], default=None)
+        metrics = best["metrics"] if best is not None else {}
+        usable = checkpoint.folder_of(folder, best["epoch"]) if best is not None and not error else None
         trial = Trial(number, dict(params), metrics, history, status, usable, error)
         ledger.append(self._file, trial)
         try:

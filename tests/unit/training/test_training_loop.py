@@ -18,14 +18,15 @@ from rayline.config import ModelConfig, Task
 from rayline.errors import ConfigError, DataError, TrainingFailed
 from rayline.model import build_module
 from rayline.training.checkpoint import STATE, WEIGHTS
-from rayline.training.loop import Place, _batches, fit_loop
+from rayline.training.context import Place, TrainContext
+from rayline.training.loop import Place, _batches
 from rayline.training.metrics import DIRECTIONS, measure
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
-from training_examples import breast_cancer, broken_data, made_data, spec_of
+from training_examples import breast_cancer, broken_data, fit_here, made_data, spec_of
 
 
 def fit(spec: TrainSpec, data: TrainData, out: Path) -> TrainResult:
-    return fit_loop(spec, data, out, lambda report: None)
+    return fit_here(spec, data, out, lambda report: None)
 
 
 def series(result: TrainResult) -> list[dict[str, float]]:
@@ -35,7 +36,7 @@ def series(result: TrainResult) -> list[dict[str, float]]:
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_each_task_learns_and_tells_its_metrics(tmp_path: Path, task: Task) -> None:
     told: list[EpochReport] = []
-    result = fit_loop(spec_of(task, epochs=12), made_data(task), tmp_path, told.append)
+    result = fit_here(spec_of(task, epochs=12), made_data(task), tmp_path, told.append)
     assert tuple(told) == result.history
     assert [report.epoch for report in told] == list(range(1, 13))
     assert told[0].metrics.keys() == {"train_loss", *(f"valid_{name}" for name in DIRECTIONS[task])}
@@ -79,7 +80,7 @@ def test_the_checkpoint_holds_the_weights_of_the_best_epoch(tmp_path: Path) -> N
         outputs = module(torch.from_numpy(data.valid[0])).double().numpy()
     assert measure("binary", outputs, data.valid[1], 1.0)["loss"] == pytest.approx(min(losses), abs=1e-9)
     state = json.loads((result.checkpoint / STATE).read_text())
-    assert state == {"epoch": result.best_epoch, "metrics": result.metrics}
+    assert state["history"][-1]["metrics"] == result.metrics
 
 
 def test_a_metric_of_which_more_is_better_keeps_its_highest(tmp_path: Path) -> None:
@@ -137,14 +138,14 @@ def test_a_validation_that_is_not_finite_fails_and_says_so(tmp_path: Path) -> No
 def test_an_unknown_metric_is_refused_before_the_first_epoch(tmp_path: Path) -> None:
     told: list[EpochReport] = []
     with pytest.raises(ConfigError, match=r"'los' is unknown for a binary task\. Did you mean 'loss'"):
-        fit_loop(spec_of(metric="los"), made_data(), tmp_path, told.append)
+        fit_here(spec_of(metric="los"), made_data(), tmp_path, told.append)
     assert told == []
 
 
 def test_fewer_rows_than_workers_are_refused(tmp_path: Path) -> None:
     data = made_data(rows=3)
     with pytest.raises(DataError, match="2 rows, too few for 3 workers"):
-        fit_loop(spec_of(), data, tmp_path, lambda report: None, Place(world=3))
+        fit_here(spec_of(), data, tmp_path, lambda report: None, Place(world=3))
 
 
 def test_an_empty_validation_part_is_refused(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_what_a_listener_raises_ends_the_training(tmp_path: Path) -> None:
             raise KeyError("enough")
 
     with pytest.raises(KeyError, match="enough"):
-        fit_loop(spec_of(epochs=9), made_data(), tmp_path, stop)
+        fit_here(spec_of(epochs=9), made_data(), tmp_path, stop)
     assert json.loads((tmp_path / "best" / STATE).read_text())["epoch"] <= 2
 
 
@@ -171,7 +172,7 @@ def test_arrays_of_the_object_store_which_nobody_may_write_are_used_as_they_are(
 
 
 def test_only_the_first_of_a_group_writes_the_checkpoint(tmp_path: Path) -> None:
-    fit_loop(spec_of(), made_data(), tmp_path, lambda report: None, Place(rank=1, world=2))
+    fit_here(spec_of(), made_data(), tmp_path, lambda report: None, Place(rank=1, world=2))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -192,7 +193,7 @@ def test_the_network_that_is_trained_is_the_one_wrapped_for_the_group(tmp_path: 
         wrapped.append(Wrapped(module))
         return wrapped[0]
 
-    result = fit_loop(spec_of(epochs=2), made_data(), tmp_path, lambda report: None, parallel=parallel)
+    result = fit_loop(TrainContext(spec_of(epochs=2), made_data(), tmp_path, lambda report: None), parallel)
     assert wrapped[0].modes == [True] * (2 * 5)  # 160 rows in batches of 32, each with dropout where there is any
     assert "layers.0.weight" in load_file(result.checkpoint / WEIGHTS)
 
