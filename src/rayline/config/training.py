@@ -58,7 +58,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     compile: bool = False
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Meta(gt=0)]] | None = None
     loop: str | None = None
-    num_workers: Positive | tuple[Positive, Positive] = 1
+    num_workers: Positive | tuple[Positive, ...] = 1  # of two: msgspec mixes up a fixed length with the bound
     use_gpu: Literal["auto"] | bool = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"
     feed: Literal["auto", "memory", "ray_data"] = "auto"
@@ -68,14 +68,17 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least, most = self.workers
-        if least > most:
-            raise ValueError(f"num_workers needs [least, most] with least <= most, not [{least}, {most}]")
+        workers = self.num_workers
+        if isinstance(workers, tuple) and (len(workers) != 2 or workers[0] > workers[1]):
+            raise ValueError(f"num_workers needs [least, most] with least <= most, not {list(workers)}")
 
     @property
     def workers(self) -> tuple[int, int]:
         """The least and the most worker processes."""
-        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+        if isinstance(self.num_workers, int):
+            return self.num_workers, self.num_workers
+        least, most = self.num_workers
+        return least, most
 
     @property
     def alone(self) -> bool:

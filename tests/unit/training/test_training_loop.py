@@ -19,7 +19,7 @@ from rayline.errors import ConfigError, DataError, TrainingFailed
 from rayline.model import build_module
 from rayline.training.checkpoint import STATE, WEIGHTS
 from rayline.training.context import Place, TrainContext
-from rayline.training.loop import Place, _batches
+from rayline.training.loop import _batches, fit_loop
 from rayline.training.metrics import DIRECTIONS, measure
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
 from training_examples import breast_cancer, broken_data, fit_here, made_data, spec_of
