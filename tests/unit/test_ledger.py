@@ -17,11 +17,12 @@ from rayline.ledger import Ledger, Record, key_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+    lambda each: st.lists(each, max_size=4) | st.dictionaries(st.text(max_size=4), each, max_size=4),
+    max_leaves=10,
 )
 
 
-@given(st.dictionaries(st.text(), json_values))
+@given(st.dictionaries(st.text(max_size=4), json_values, max_size=6))
 def test_a_key_does_not_depend_on_the_order_of_a_mapping(values: dict[str, object]) -> None:
     assert key_of("train", values) == key_of("train", dict(reversed(values.items())))
 

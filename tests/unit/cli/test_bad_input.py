@@ -158,7 +158,6 @@ def test_a_port_in_use_is_told_before_any_work(tmp_path: Path, capsys: pytest.Ca
     written(tmp_path, GOOD)
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
-        holder.listen()
         port = holder.getsockname()[1]
         code, said = told(capsys, "run", project(tmp_path, service={"port": port}))
     assert code == 3

@@ -52,20 +52,19 @@ def test_a_kept_transformer_loads_nothing_that_is_not_on_the_list() -> None:
             unpacked(damaged)
 
 
-@pytest.mark.parametrize("transformer", ["decomposition:PCA", "preprocessing:SplineTransformer", "impute:KNNImputer"])
-def test_a_kept_transformer_is_loaded_elsewhere_without_pickle(transformer: str) -> None:
-    fitted = kind(f"sklearn.{transformer}")
+def test_kept_transformers_are_loaded_elsewhere_without_pickle() -> None:
+    names = ("decomposition:PCA", "preprocessing:SplineTransformer", "impute:KNNImputer")
+    kept = [kind(f"sklearn.{name}") for name in names]
     code = (
         "import json, sys; found = []; "
         "sys.addaudithook(lambda event, parts: found.append(parts) if event == 'pickle.find_class' else None); "
         "from rayline.features.transform import FittedFeatureSet; "
-        "fitted = FittedFeatureSet.from_json(json.loads(sys.stdin.read())); "
-        "print(json.dumps([fitted.row({'a': None, 'b': 2}).tolist(), repr(found)]))"
+        "kept = [FittedFeatureSet.from_json(each) for each in json.loads(sys.stdin.read())]; "
+        "print(json.dumps([[each.row({'a': None, 'b': 2}).tolist() for each in kept], repr(found)]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(fitted.to_json()), capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == [fitted.row({"a": None, "b": 2}).tolist(), "[]"]
+    states = json.dumps([each.to_json() for each in kept])
+    done = subprocess.run([sys.executable, "-c", code], input=states, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[each.row({"a": None, "b": 2}).tolist() for each in kept], "[]"]
 
 
 def test_a_state_that_may_not_load_is_refused_at_once() -> None:

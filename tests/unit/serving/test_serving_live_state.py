@@ -206,7 +206,9 @@ def test_truth_is_handed_over_again_until_it_was_received(tmp_path: Path) -> Non
     run(story())
 
 
-def test_a_restarted_state_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_restarted_state_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayline.serving.live_state.RETURN_SECONDS", 0.2)
+
     async def story() -> None:
         state, _ = await started(tmp_path, "a")
         await state.add(VERSION_TWO, 5)
