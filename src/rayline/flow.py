@@ -6,6 +6,7 @@ Each step is skipped where the ledger already holds its result, so the same comm
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replace_record
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,9 +14,11 @@ from msgspec.structs import replace
 
 from rayline import experiment, release
 from rayline.config import Config, plain, with_values
-from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
+from rayline.errors import TrackingError
+from rayline.events import Epoch, Event, Listener, Notice, Resumed, TrialEnded, silent
 from rayline.ledger import Record
 from rayline.project import SKEW_ROWS, Project, Result
+from rayline.tracked import settled, unsettled
 
 if TYPE_CHECKING:
     from rayline.features.pipeline import Prepared
@@ -27,10 +30,14 @@ Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How far a flow came: the finished steps in order, and what the release ended in (None before it)."""
+    """How far a flow came: the finished steps in order, and what the release ended in (None before it).
+
+    ``notices`` is what the user should know, in the words that the listener heard.
+    """
 
     steps: tuple[Record, ...]
     released: release.Released | None
+    notices: tuple[str, ...] = ()
 
     def result(self, step: str) -> Result:
         """Return the result of a finished step. Raises ``KeyError`` where the flow stopped before it."""
@@ -62,25 +69,40 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
-    project = Project(config, fresh, listener)
-    with project.ledger.held(config.name):
-        if until == "release":
-            release.check_address(project)
-        prepared = features(project)
-        if until == "features":
-            return Outcome((prepared,), None)
-        trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
-        if until in ("train", "tune"):
-            return Outcome((prepared, trained), None)
-        scored = evaluate(project, prepared, trained)
-        if until == "evaluate":
-            return Outcome((prepared, trained, scored), None)
-        alike = skew(project, prepared, trained, scored)
-        version = register(project, trained, scored)
-        steps = (prepared, trained, scored, alike, version)
-        if until == "register":
-            return Outcome(steps, None)
-        return Outcome(steps, release.release(project, version.result["version"]))
+    notices: list[str] = []
+
+    def heard(event: Event) -> None:
+        if isinstance(event, Notice):
+            notices.append(event.text)
+        listener(event)
+
+    project = Project(config, fresh, heard)
+    with project.ledger.held(config.name), project.left_delivered():
+        outcome = _run(project, until)
+    return replace_record(outcome, notices=tuple(notices))
+
+
+def _run(project: Project, until: Stop) -> Outcome:
+    """Take the steps up to ``until``."""
+    config = project.config
+    if until == "release":
+        release.check_address(project)
+    prepared = features(project)
+    if until == "features":
+        return Outcome((prepared,), None)
+    trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
+    if until in ("train", "tune"):
+        return Outcome((prepared, trained), None)
+    trained = known_to_mlflow(project, trained)
+    scored = evaluate(project, prepared, trained)
+    if until == "evaluate":
+        return Outcome((prepared, trained, scored), None)
+    alike = skew(project, prepared, trained, scored)
+    version = register(project, trained, scored)
+    steps = (prepared, trained, scored, alike, version)
+    if until == "register":
+        return Outcome(steps, None)
+    return Outcome(steps, release.release(project, version.result["version"]))
 
 
 def features(project: Project) -> Record:
@@ -115,19 +137,25 @@ def train(project: Project, data: Record) -> Record:
     config = project.config
 
     def do() -> Result:
+        from rayline.training import checkpoint
         from rayline.training.trainer import train as train_once
 
         project.open_store_early()
         prepared, spec, arrays = _training_input(project, config, data)
         if not config.train.alone:
             project.connect()
-        with experiment.open_run(project.store, config, prepared) as run:
+        folder = project.storage / "runs" / project.key("train")
+        with experiment.open_run(project.tracking, config, prepared, folder, fresh=project.fresh) as run:
+            found = checkpoint.latest(folder)
+            after = found.epoch if found is not None else 0
+            if after:
+                project.listener(Resumed("train", after, config.train.epochs))
 
             def on_epoch(report: Any) -> None:
-                run.epoch(report.epoch, report.metrics)
-                project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
+                if run.epoch(report) and report.epoch > after:
+                    project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
 
-            result = train_once(spec, arrays, project.storage / "runs" / run.run_id, on_epoch)
+            result = train_once(spec, arrays, folder, on_epoch)
             run.trained(result)
         return {
             "run_id": run.run_id,
@@ -136,6 +164,7 @@ def train(project: Project, data: Record) -> Record:
             "metrics": result.metrics,
             "best_epoch": result.best_epoch,
             "epochs": len(result.history),
+            "resumed_after": after,
         }
 
     return project.step("train", do=do, summary=_train_line)
@@ -152,13 +181,14 @@ def tune(project: Project, data: Record) -> Record:
         project.open_store_early()
         prepared, spec, arrays = _training_input(project, config, data)
         project.connect()
-        with experiment.open_study(project.store, config, prepared) as study:
+        folder = project.storage / "studies" / project.key("tune")
+        with experiment.open_study(project.tracking, config, prepared, folder, fresh=project.fresh) as study:
 
             def on_trial(trial: Trial) -> None:
-                study.trial(trial)
-                project.listener(_trial_event(config, trial))
+                if study.trial(trial):
+                    project.listener(_trial_event(config, trial))
 
-            found = search(config, arrays, spec, project.storage / "studies" / study.run_id, on_trial)
+            found = search(config, arrays, spec, folder, on_trial)
             best = found.best
             study.finished(found)
         assert best.checkpoint is not None
@@ -174,6 +204,27 @@ def tune(project: Project, data: Record) -> Record:
         }
 
     return project.step("tune", do=do, summary=_tune_line)
+
+
+def known_to_mlflow(project: Project, trained: Record) -> Record:
+    """Return a finished training under MLflow's own ids, which it lacks where it ended while MLflow was away.
+
+    Raises:
+        TrackingError: MLflow is still away; the training is kept.
+    """
+    result = settled(project.tracking, trained.result)
+    if unsettled(result):
+        project.tracking.deliver_left(project.store)
+        result = settled(project.tracking, trained.result)
+    if unsettled(result):
+        raise TrackingError(
+            f"MLflow has not taken the finished run '{result['run_id']}' yet, which the next step needs. "
+            "The training is kept: run the same command again when MLflow answers."
+        )
+    if result != trained.result:
+        trained = replace_record(trained, result=result)
+        project.ledger.write(trained)
+    return trained
 
 
 def evaluate(project: Project, data: Record, trained: Record) -> Record:

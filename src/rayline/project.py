@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from rayline import cluster
 from rayline.config import Config, plain
+from rayline.errors import TrackingError
 from rayline.events import Finished, Listener, Notice, Started, silent
 from rayline.ledger import Ledger, Record, key_of
 from rayline.model import source_digest
 
 if TYPE_CHECKING:
+    from rayline.registry.mlflow_store import MlflowStore
+    from rayline.registry.spool import Tracking
     from rayline.registry.store import Store
 
 Result = dict[str, Any]
@@ -38,6 +43,7 @@ class Project:
     fresh: bool = False
     listener: Listener = silent
     _opening: Future[Store] | None = field(default=None, init=False, repr=False)
+    _opener: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make a user's own model builder importable: it lies beside the configuration, or here."""
@@ -57,17 +63,56 @@ class Project:
 
     @property
     def store(self) -> Store:
-        """The MLflow store; the first use waits until it is open."""
+        """The MLflow store; the first use waits until it is open, and until it has what earlier commands left for it.
+
+        Raises ``TrackingError`` where it cannot be reached; the next use tries again.
+        """
         self.open_store_early()
         assert self._opening is not None
         return self._opening.result()
 
     def open_store_early(self) -> None:
-        """Begin to open the MLflow store in the background: its import and first migration take seconds."""
-        if self._opening is None:
-            opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open-store")
-            self._opening = opener.submit(open_store, self.config)
-            opener.shutdown(wait=False)
+        """Begin to open the MLflow store in the background: its import and first migration take seconds.
+
+        What earlier commands could not deliver to it is delivered first.
+        """
+        with self._opener:
+            if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+                self._opening = Future()
+                threading.Thread(target=_open, args=(self, self._opening), name="open-store", daemon=True).start()
+
+    @contextmanager
+    def left_delivered(self) -> Iterator[None]:
+        """Deliver to MLflow, beside what happens within, what earlier commands could not; tell what still waits.
+
+        MLflow being away ends nothing here: what waits is kept.
+        """
+        waits = self.tracking.left()
+        if waits:
+            self.open_store_early()
+        yield
+        if waits and self._opening is not None:
+            with suppress(TrackingError, TimeoutError):
+                self._opening.result(self.tracking.drain_seconds)
+            for path, text in self.tracking.left().items():
+                if path in waits:  # one of this command has been told of when its run ended
+                    self.listener(Notice(text))
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """The way of runs into the MLflow store: by queues under ``storage``. Raises ``ConfigError``."""
+        from rayline.registry.spool import Tracking
+
+        digest = key_of(self._unopened.tracking_uri)  # what waits for one store must not be given to another
+        return Tracking(
+            self.storage / "tracking" / digest, lambda: self.store, lambda text: self.listener(Notice(text))
+        )
+
+    @cached_property
+    def _unopened(self) -> MlflowStore:
+        from rayline.registry.mlflow_store import MlflowStore
+
+        return MlflowStore.at(self.config.registry.tracking_uri, self.config.storage)
 
     def connect(self) -> None:
         """Connect to Ray, starting a local cluster where none was named. Raises ``ClusterError``."""
@@ -154,8 +199,13 @@ def _still_there(result: Result) -> bool:
     return all(Path(result[kind]).exists() for kind in ("path", "checkpoint", "bundle") if kind in result)
 
 
-def open_store(config: Config) -> Store:
-    """Open the MLflow store of a configuration: its server, or SQLite under ``storage``. Raises ``TrackingError``."""
-    from rayline.registry.mlflow_store import MlflowStore
-
-    return MlflowStore.open(config.registry.tracking_uri, config.storage)
+def _open(project: Project, opening: Future[Store]) -> None:
+    """Open the store of a project and deliver what waits for it. In a thread that never keeps a process from ending."""
+    try:
+        store = project._unopened
+        store.connect()
+        project.tracking.deliver_left(store)
+    except BaseException as error:  # noqa: BLE001 - who asks for the result gets it
+        opening.set_exception(error)
+    else:
+        opening.set_result(store)

@@ -16,7 +16,7 @@ from rich.status import Status
 from rich.table import Table
 
 from rayline.cli import data_pages
-from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMoved, Started, TrialEnded
+from rayline.events import Epoch, Event, Finished, Listener, Notice, Resumed, RolloutMoved, Started, TrialEnded
 
 if TYPE_CHECKING:
     from rayline.check import Checked
@@ -80,6 +80,8 @@ class FlowScreen:
                 console.print(f"  [green]✓[/] [cyan]{step:<9}[/] {escape(summary)}  {time}", soft_wrap=True)
             case Epoch(number, of, metrics):
                 self._status.update(f"[cyan]train[/]  epoch {number} of {of}  {_metrics(metrics)}")
+            case Resumed(step, after, of, what):
+                console.print(f"    {step} resumes after {what} {after} of {of}", soft_wrap=True)
             case TrialEnded(number, of, state, params, score):
                 setting = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in params.items())
                 console.print(
@@ -125,7 +127,14 @@ def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:
     """Print where a flow came to, and how to go on; return the exit code."""
     if as_json:
         steps = {record.step: {"seconds": record.seconds, **record.result} for record in ended.steps}
-        _json({"name": config.name, "steps": steps, "released": ended.released and asdict(ended.released)})
+        _json(
+            {
+                "name": config.name,
+                "steps": steps,
+                "released": ended.released and asdict(ended.released),
+                "notices": ended.notices,
+            }
+        )
     elif ended.released is not None:
         return released(ended.released)
     return 0 if ended.released is None or ended.released.ok else 1
