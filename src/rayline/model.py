@@ -2,6 +2,7 @@
 
 A builder is a function ``build(inputs, outputs, **options) -> torch.nn.Module``. The module maps float32 (n, inputs) to
 float32 (n, outputs): logits for a classification (one output for two classes), the standardised value for a regression.
+A builder with a parameter ``layout`` gets the ``InputLayout`` too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,26 +78,27 @@ def outputs_for(task: Task, classes: Sequence[str]) -> int:
     return len(classes) if task == "multiclass" else 1
 
 
-def build_module(model: ModelConfig, inputs: int, outputs: int) -> nn.Module:
+def build_module(model: ModelConfig, layout: InputLayout, outputs: int) -> nn.Module:
     """Build the configured network with fresh weights.
+
+    Args:
+        model: of the family ``torch``. A builder of the user's own gets ``layout`` where its signature names it.
+        layout: what each number of the input stands for.
+        outputs: how many numbers it must give.
 
     Raises:
         ConfigError: the builder cannot be found, refuses its options, or gives no torch module.
     """
     from torch import nn
 
-    if model.builder == "mlp":
-        from rayline.mlp import Mlp
+    if model.builder in READY_MADE:
+        from rayline.modules.ready import ready_made
 
-        if model.options:
-            raise ConfigError(
-                f"model.options ({', '.join(model.options)}) are for a builder of your own; 'mlp' takes model.hidden "
-                "and model.dropout."
-            )
-        return Mlp(inputs, outputs, model.hidden, model.dropout)
-    builder = _imported(model.builder)
+        return ready_made(model, layout, outputs)
+    builder = imported(model.builder)
+    options = {**model.options, "layout": layout} if _takes_layout(builder) else model.options
     try:
-        module = builder(inputs, outputs, **model.options)
+        module = builder(layout.width, outputs, **options)
     except TypeError as error:
         raise ConfigError(
             f"model.builder '{model.builder}' cannot be called as build(inputs, outputs, **model.options): {error}."
@@ -104,8 +107,15 @@ def build_module(model: ModelConfig, inputs: int, outputs: int) -> nn.Module:
         raise ConfigError(
             f"model.builder '{model.builder}' must return a torch.nn.Module, not {type(module).__name__}."
         )
-    _check_shape(module, model.builder, inputs, outputs)
+    _check_shape(module, model.builder, layout.width, outputs)
     return module
+
+
+def _takes_layout(builder: Any) -> bool:
+    try:
+        return "layout" in inspect.signature(builder).parameters
+    except (TypeError, ValueError):  # no callable, or one whose signature nobody knows
+        return False
 
 
 def _check_shape(module: nn.Module, builder: str, inputs: int, outputs: int) -> None:
@@ -129,7 +139,7 @@ def _check_shape(module: nn.Module, builder: str, inputs: int, outputs: int) -> 
 
 def source_digest(model: ModelConfig) -> str | None:
     """Return a digest of the file that a user's builder lies in; None for a ready-made model or where there is none."""
-    if model.builder in READY_MADE:
+    if model.builder in READY_MADE or family_of(model.builder) == "sklearn":
         return None
     try:
         found = importlib.util.find_spec(model.builder.partition(":")[0])
@@ -140,7 +150,8 @@ def source_digest(model: ModelConfig) -> str | None:
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
-def _imported(path: str) -> Any:
+def imported(path: str) -> Any:
+    """Return what ``module:attribute`` names. Raises ``ConfigError`` where there is none, with the nearest name."""
     name, colon, attribute = path.partition(":")
     if not (name and colon and attribute) or name.startswith("."):
         raise ConfigError(

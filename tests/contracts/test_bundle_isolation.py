@@ -67,7 +67,7 @@ def user_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     table = real_table("multiclass")
     features = fitted(table)
     model = model_config(builder="gated_model:build", options={"width": 12})
-    module = build_module(model, features.width, 3)
+    module = build_module(model, features.layout, 3)
     (tmp_path / "checkpoint").mkdir()
     save_file(module.state_dict(), tmp_path / "checkpoint" / "model.safetensors")
     return write_bundle(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from rayline.config import ModelConfig, Space
 from rayline.errors import ClusterError, ConfigError, TrainingFailed
-from rayline.model import build_module
+from rayline.model import InputLayout, build_module
 from rayline.training.spec import TrainSpec
 from rayline.tuning import ledger
 from rayline.tuning.ledger import Trial
@@ -44,7 +44,7 @@ def test_a_study_keeps_every_trial_and_gives_the_best(tmp_path: Path) -> None:
     assert found.best.metrics["valid_loss"] == min(trial.metrics["valid_loss"] for trial in found.trials)
     assert found.best.checkpoint is not None
     model = ModelConfig(hidden=tuple(found.best.params["model.hidden"]))
-    build_module(model, 4, 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))
+    build_module(model, InputLayout.plain(4), 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))
     state = json.loads((found.best.checkpoint / "state.json").read_text())
     assert state["metrics"] == found.best.metrics
 
@@ -88,4 +88,6 @@ def test_trials_may_have_worker_groups_of_their_own(tmp_path: Path) -> None:
         (1, "finished", 2),
     ]
     assert found.best.checkpoint is not None
-    build_module(spec.model, 4, 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))
+    build_module(spec.model, InputLayout.plain(4), 1).load_state_dict(
+        load_file(found.best.checkpoint / "model.safetensors")
+    )

@@ -88,7 +88,7 @@ def test_a_users_network_is_tested_without_its_code(tmp_path: Path, monkeypatch:
     table = real_table("multiclass")
     features, model = fitted(table), model_config(builder="gated_model:build", options={"width": 12})
     (tmp_path / "checkpoint").mkdir()
-    save_torch(build_module(model, features.width, 3).state_dict(), tmp_path / "checkpoint" / "model.safetensors")
+    save_torch(build_module(model, features.layout, 3).state_dict(), tmp_path / "checkpoint" / "model.safetensors")
     bundle = write_bundle(tmp_path / "bundle", **parts(features, table, tmp_path / "checkpoint") | {"model": model})
 
     found = skew(bundle, table)

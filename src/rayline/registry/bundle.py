@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +12,15 @@ from typing import Any
 import msgspec
 
 from rayline.config import ModelConfig, Task, plain
-from rayline.errors import BundleError, NotFoundError, SchemaError
+from rayline.errors import BundleError, SchemaError
 from rayline.features import packing
 from rayline.features.online.declared import HistoryNeed
 from rayline.features.schema import digest_of
 from rayline.features.transform import FittedFeatureSet
-from rayline.model import build_module, outputs_for
 from rayline.registry import manifest as laws
 from rayline.registry.manifest import Manifest
-from rayline.registry.network import MlpNetwork, Network
+from rayline.registry.networks import read_network, write_network
 from rayline.registry.predictor import Predictor
-
-CHECKPOINT_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +82,11 @@ class Bundle:
 
         Raises:
             BundleError: the network was changed since ``load``, holds code, or does not fit the features.
+            EnvironmentFailed: a package that it needs is not installed.
         """
-        content = laws.checked(self.path, self.manifest, self.manifest.network)
-        return Predictor(self.features, self._network(content))
-
-    def _network(self, content: bytes) -> Network:
-        place = f"bundle '{self.path}': {self.manifest.network}"
-        if self.manifest.network == laws.PROGRAM:
-            from rayline.registry.program import load
-
-            return load(content, place)
-        outputs = outputs_for(self.task, self.features.classes)
-        return MlpNetwork.from_safetensors(content, self.features.width, outputs, place)
+        name = self.manifest.network
+        content = laws.checked(self.path, self.manifest, name)
+        return Predictor(self.features, read_network(name, content, self.features, f"bundle '{self.path}': {name}"))
 
 
 def write_bundle(
@@ -119,7 +108,7 @@ def write_bundle(
         name: the model's name in the registry.
         features: fitted on the training part.
         model: what was trained. The user's module is built once more here, and never by whoever loads the bundle.
-        checkpoint: directory with the weights as ``model.safetensors``.
+        checkpoint: directory with what the model's family keeps: see ``networks.CHECKPOINT_FILES``.
         lineage: what it was made from, as JSON-ready values.
         reference: statistics of the training part, as JSON-ready values.
         example: a few raw rows with the input columns; they must be answered.
@@ -129,13 +118,10 @@ def write_bundle(
         The bundle, loaded and tried on its example.
 
     Raises:
-        NotFoundError: the checkpoint has no weights.
+        NotFoundError: the checkpoint has no file of the model's family.
         BundleError: the parts do not fit, or the module cannot be exported.
         ConfigError: the module's builder cannot be imported.
     """
-    weights = checkpoint / CHECKPOINT_WEIGHTS
-    if not weights.is_file():
-        raise NotFoundError(f"checkpoint '{checkpoint}' has no {CHECKPOINT_WEIGHTS}. Train with `rayline run --fresh`.")
     if out.exists() and not (out / laws.MANIFEST).is_file():
         raise BundleError(f"'{out}' exists and is no bundle. Remove it, or write the bundle elsewhere.")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +134,7 @@ def write_bundle(
         _write_json(folder / laws.LINEAGE, lineage)
         if history is not None:
             _write_json(folder / laws.HISTORY, history.to_json())
-        _write_network(folder, features, model, weights)
+        write_network(folder, features, model, checkpoint)
         laws.written(folder, name=name, task=features.task, features=features.fingerprint, model=plain(model))
         made = Bundle.load(folder)
         made.predictor().predict(made.example)
@@ -156,26 +142,6 @@ def write_bundle(
             os.rename(out, Path(temporary) / "replaced")
         os.rename(folder, out)
     return Bundle.load(out)
-
-
-def _write_network(folder: Path, features: FittedFeatureSet, model: ModelConfig, weights: Path) -> None:
-    if model.builder == "mlp":
-        shutil.copyfile(weights, folder / laws.MLP_WEIGHTS)
-        return
-    from safetensors.torch import load_file
-
-    from rayline.registry.program import export
-
-    outputs = outputs_for(features.task, features.classes)
-    module = build_module(model, features.width, outputs)
-    try:
-        module.load_state_dict(load_file(str(weights)))
-    except RuntimeError as error:
-        raise BundleError(
-            f"checkpoint '{weights}' does not fit the module of '{model.builder}': {error}. The builder was changed"
-            " since the training; train again with `rayline run --fresh`."
-        ) from error
-    export(module, features.width, outputs, folder / laws.PROGRAM)
 
 
 def _write_features(folder: Path, features: FittedFeatureSet) -> None:

@@ -24,10 +24,12 @@ LINEAGE = "lineage.json"
 HISTORY = "history.json"  # only where the model looks columns up
 MLP_WEIGHTS = "model.safetensors"
 PROGRAM = "model.pt2"
+ESTIMATOR = "model.skops"
+BOOSTER = "model.json"
 
 _STATE = frozenset({FEATURES, REFERENCE, EXAMPLE, LINEAGE})
 _OPTIONAL = frozenset({ARRAYS, HISTORY})
-_NETWORKS = frozenset({MLP_WEIGHTS, PROGRAM})
+_NETWORKS = frozenset({MLP_WEIGHTS, PROGRAM, ESTIMATOR, BOOSTER})
 _ALLOWED = _STATE | _OPTIONAL | _NETWORKS
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _MAKE_ANEW = "Fetch the version again from the registry, or make a new one with `rayline run --fresh`."
@@ -144,9 +146,9 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
         raise BundleError(f"bundle '{folder}': {MANIFEST} does not list {min(absent)}. {_MAKE_ANEW}")
     networks = _NETWORKS & manifest.files.keys()
     if len(networks) != 1:
-        found = " and ".join(sorted(networks)) or "neither"
+        found = " and ".join(sorted(networks)) or "none"
         raise BundleError(
-            f"bundle '{folder}': {MANIFEST} must list one of {MLP_WEIGHTS} and {PROGRAM}, and it lists {found}."
+            f"bundle '{folder}': {MANIFEST} must list one of {', '.join(sorted(_NETWORKS))}, and it lists {found}."
         )
 
 

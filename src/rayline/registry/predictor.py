@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from rayline.features.transform import FittedFeatureSet
-    from rayline.registry.network import Network
+    from rayline.registry.networks.seam import Network
 
 BATCH = 65_536  # rows that go through the network at a time: bounds the intermediates
 

@@ -7,7 +7,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("rayline", "ray", "torch", "mlflow", "optuna", "numpy", "pyarrow", "scikit-learn")
+PACKAGES = ("rayline", "ray", "torch", "mlflow", "optuna", "numpy", "pyarrow", "scikit-learn", "skops", "xgboost")
+_OTHER_NAMES = {"xgboost": "xgboost-cpu"}  # the same module, without its GPU code
 _GIT_SECONDS = 10.0
 
 
@@ -15,11 +16,20 @@ def environment() -> dict[str, str]:
     """Return the versions of Python, the platform and the packages that decide a result; imports none of them."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
+        installed = package_version(name)
+        if installed is not None:
+            found[name] = installed
+    return found
+
+
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
+    for each in (name, _OTHER_NAMES.get(name, name)):
         try:
-            found[name] = version(name)
+            return version(each)
         except PackageNotFoundError:
             continue
-    return found
+    return None
 
 
 def code_commit(folder: Path) -> str | None:

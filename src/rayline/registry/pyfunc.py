@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.features.schema import ColumnSchema
 from rayline.registry.bundle import Bundle
-from rayline.registry.manifest import PROGRAM
+from rayline.registry.networks import PACKAGES
 from rayline.registry.predictor import Predictor
+from rayline.registry.provenance import package_version
 from rayline.registry.store import DIGEST_TAG
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def save(bundle: Bundle, out: Path, model: Model) -> None:
     import mlflow.pyfunc
 
     requirements = [f"rayline=={version('rayline')}"]
-    if bundle.manifest.network == PROGRAM:
-        requirements.append(f"torch=={version('torch').partition('+')[0]}")
+    requirements += [_pinned(name) for name in PACKAGES.get(bundle.manifest.network, ())]
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / Path(DATA).name  # MLflow keeps the folder's own name
         shutil.copytree(bundle.path, staged)
@@ -104,6 +104,11 @@ def save(bundle: Bundle, out: Path, model: Model) -> None:
                 input_example=_example(bundle),
                 pip_requirements=requirements,
             )
+
+
+def _pinned(name: str) -> str:
+    installed = package_version(name)
+    return name if installed is None else f"{name}=={installed.partition('+')[0]}"  # no index has a build's own name
 
 
 def signature(bundle: Bundle) -> ModelSignature:

@@ -45,7 +45,7 @@ def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] =
     direction(settings.metric, spec.task)
     _refuse_too_few(context.data, place)
     torch.manual_seed(settings.seed)
-    module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
+    module = build_module(spec.model, spec.layout, spec.outputs).to(place.device)
     torch.set_num_threads(_threads(module, settings.batch_size, place.threads))
     torch.manual_seed(settings.seed + place.rank)  # dropout must differ between workers, the first weights must not
     trained = parallel(module)

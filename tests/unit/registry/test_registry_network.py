@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import save
 
 from rayline.errors import BundleError
-from rayline.model import build_module
-from rayline.registry.network import MlpNetwork
+from rayline.model import InputLayout, build_module
+from rayline.registry.networks.mlp import MlpNetwork
 from registry_examples import model_config, weights
 
 
@@ -19,7 +19,7 @@ def test_numpy_gives_what_torch_gives(hidden: list[int], outputs: int) -> None:
     from safetensors.torch import save as save_torch
 
     torch.manual_seed(3)
-    module = build_module(model_config(hidden=hidden, dropout=0.2), 11, outputs).eval()
+    module = build_module(model_config(hidden=hidden, dropout=0.2), InputLayout.plain(11), outputs).eval()
     matrix = np.random.default_rng(0).normal(0, 2, (300, 11)).astype(np.float32)
 
     network = MlpNetwork.from_safetensors(save_torch(module.state_dict()), 11, outputs, "w")

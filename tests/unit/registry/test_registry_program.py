@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rayline.errors import BundleError
-from rayline.registry.program import export, load, refuse_code
+from rayline.registry.networks.program import export, load, refuse_code
 
 INPUTS = 6
 

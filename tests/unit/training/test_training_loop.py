@@ -74,7 +74,7 @@ def test_the_checkpoint_holds_the_weights_of_the_best_epoch(tmp_path: Path) -> N
     losses = [report.metrics["valid_loss"] for report in result.history]
     assert result.best_epoch == 1 + losses.index(min(losses)) < 15
     assert result.metrics == result.history[result.best_epoch - 1].metrics
-    module = build_module(spec.model, spec.inputs, spec.outputs)
+    module = build_module(spec.model, spec.layout, spec.outputs)
     module.load_state_dict(load_file(result.checkpoint / WEIGHTS))
     with torch.inference_mode():
         outputs = module(torch.from_numpy(data.valid[0])).double().numpy()

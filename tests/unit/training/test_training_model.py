@@ -12,8 +12,8 @@ import torch
 
 from rayline.config import ModelConfig, Task
 from rayline.errors import ConfigError
-from rayline.mlp import Mlp
-from rayline.model import build_module, outputs_for
+from rayline.model import InputLayout, build_module, outputs_for
+from rayline.modules.mlp import Mlp
 
 SOURCE = """
 from torch import nn
@@ -56,7 +56,7 @@ def test_how_many_numbers_a_task_needs(task: Task, outputs: int) -> None:
 
 @pytest.mark.parametrize("hidden", [(), (5,), (64, 32)])
 def test_the_ready_made_network_can_be_run_from_its_weights_alone(hidden: tuple[int, ...]) -> None:
-    module = build_module(ModelConfig(hidden=hidden, dropout=0.5), 4, 2).eval()
+    module = build_module(ModelConfig(hidden=hidden, dropout=0.5), InputLayout.plain(4), 2).eval()
     state = {name: value.numpy() for name, value in module.state_dict().items()}
     assert list(state) == [f"layers.{i}.{part}" for i in range(len(hidden) + 1) for part in ("weight", "bias")]
     x = np.random.default_rng(1).normal(size=(7, 4)).astype(np.float32)
@@ -78,19 +78,19 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_a_users_builder_gets_its_options(user_module: str) -> None:
-    module = build_module(ModelConfig(builder=f"{user_module}:build", options={"width": 9}), 4, 2)
+    module = build_module(ModelConfig(builder=f"{user_module}:build", options={"width": 9}), InputLayout.plain(4), 2)
     assert [tuple(each.shape) for each in module.parameters()] == [(9, 4), (9,), (2, 9), (2,)]
 
 
 @pytest.mark.parametrize("path", ["mpl", "package.module", ":build", "package.module:", ".module:build", ""])
 def test_a_path_of_the_wrong_form_is_told_the_right_one(path: str) -> None:
     with pytest.raises(ConfigError, match=rf"model\.builder '{path}' must be.*mlp.*my_package\.my_module:build"):
-        build_module(ModelConfig(builder=path), 4, 1)
+        build_module(ModelConfig(builder=path), InputLayout.plain(4), 1)
 
 
 def test_a_mistyped_ready_made_name_is_told_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'mlp'"):
-        build_module(ModelConfig(builder="mpl"), 4, 1)
+        build_module(ModelConfig(builder="mpl"), InputLayout.plain(4), 1)
 
 
 Break = Callable[[str], tuple[str, str]]
@@ -112,23 +112,23 @@ Break = Callable[[str], tuple[str, str]]
 def test_what_cannot_be_used_is_named(user_module: str, broken: Break) -> None:
     path, words = broken(user_module)
     with pytest.raises(ConfigError, match=words) as told:
-        build_module(ModelConfig(builder=path), 4, 1)
+        build_module(ModelConfig(builder=path), InputLayout.plain(4), 1)
     assert f"model.builder '{path}'" in str(told.value)
 
 
 def test_an_option_that_the_builder_does_not_take_is_named(user_module: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot be called as build.*model\.options.*'depth'"):
-        build_module(ModelConfig(builder=f"{user_module}:build", options={"depth": 9}), 4, 1)
+        build_module(ModelConfig(builder=f"{user_module}:build", options={"depth": 9}), InputLayout.plain(4), 1)
 
 
 def test_options_of_the_ready_made_network_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.options \(depth\) are for a builder of your own"):
-        build_module(ModelConfig(options={"depth": 9}), 4, 1)
+        build_module(ModelConfig(options={"depth": 9}), InputLayout.plain(4), 1)
 
 
 def test_the_check_of_its_shape_changes_nothing_in_a_network(user_module: str) -> None:
     torch.manual_seed(3)
-    module = build_module(ModelConfig(builder=f"{user_module}:build"), 4, 1)
+    module = build_module(ModelConfig(builder=f"{user_module}:build"), InputLayout.plain(4), 1)
     after = torch.rand(1)
     torch.manual_seed(3)
     plain = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))

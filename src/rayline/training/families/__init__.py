@@ -6,22 +6,36 @@ can be made of: ``model.safetensors`` (torch), ``model.skops`` (sklearn) or ``mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rayline.model import family_of
 from rayline.training.context import TrainContext
 from rayline.training.spec import TrainResult
 
 
-def fit(context: TrainContext) -> TrainResult:
+def fit(context: TrainContext, parallel: Callable[[Any], Any] = lambda module: module) -> TrainResult:
     """Train what ``context.spec.model`` names, from the last checkpoint on where there is one.
+
+    Args:
+        context: what to train, and where.
+        parallel: wraps a PyTorch module for a group of workers; the other families have ways of their own.
 
     Raises:
         TrainingFailed: the loss, or an output, is not finite; the message names epoch, step and learning rate.
-        ConfigError: the metric or the builder is unknown.
+        ConfigError: the metric, the builder or one of its options is unknown, or does not fit the task.
         DataError: the training part has fewer rows than there are workers, or the validation part has none.
+        EnvironmentFailed: the builder's package is not installed.
     """
     family = family_of(context.spec.model.builder)
-    if family == "torch":
-        from rayline.training.loop import fit_loop
+    if family == "sklearn":
+        from rayline.training.families.sklearn import fit_estimator
 
-        return fit_loop(context)
-    raise NotImplementedError(family)
+        return fit_estimator(context)
+    if family == "xgboost":
+        from rayline.training.families.xgboost import fit_booster
+
+        return fit_booster(context)
+    from rayline.training.loop import fit_loop
+
+    return fit_loop(context, parallel)

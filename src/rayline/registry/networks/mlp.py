@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,6 @@ from numpy.typing import NDArray
 from rayline.errors import BundleError
 
 _KEY = re.compile(r"layers\.(\d+)\.(weight|bias)")
-
-
-class Network(Protocol):
-    """Maps the network's input, float32 (n, inputs), to its output, float64 (n, outputs)."""
-
-    def __call__(self, matrix: NDArray[np.float32], /) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True, slots=True)
