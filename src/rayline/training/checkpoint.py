@@ -1,8 +1,8 @@
 """Checkpoints: one folder an epoch, written aside and renamed, verified by digest when it is read.
 
 ``checkpoints/epoch-00007`` holds the family's own files, ``state.json`` (the epoch, and every report up to it) and
-``manifest.json`` (SHA-256 of each file, written last). A folder is never replaced, so that a killed writer leaves only
-drafts, which are ignored and removed by the next.
+``manifest.json`` (SHA-256 of each file, written last). A whole folder is never replaced, so that a killed writer leaves
+only drafts, which are ignored and removed by the next.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, Any]) -> Path:
-    """Write the checkpoint of an epoch, whole or not at all; one that is there already stays.
+    """Write the checkpoint of an epoch, whole or not at all; a whole one that is there already stays.
 
     Args:
         out: the training's folder.
@@ -46,7 +46,7 @@ def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, 
         The checkpoint's folder.
     """
     place = folder_of(out, epoch)
-    if (place / MANIFEST).exists():
+    if place.exists() and read(out, epoch) is not None:
         return place
     draft = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)

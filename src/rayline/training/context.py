@@ -15,12 +15,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayline.errors import TrainingFailed
 from rayline.training import checkpoint
 from rayline.training.metrics import direction
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
+
+if TYPE_CHECKING:
+    from rayline.training.feed import Feed
 
 Save = Callable[[Path], None]
 """Writes everything that is needed to go on from here into a folder: weights, optimizer, random state."""
@@ -51,6 +54,7 @@ class TrainContext:
         out: the training's folder, the same for every attempt: checkpoints lie below it.
         on_epoch: hears each epoch once per process, those of an earlier attempt too; what it raises ends the training.
         place: where this loop runs.
+        feed: where batches come from; None takes them from ``data.train``. A feed that streams leaves that part empty.
         notice: hears what the user should know, and that stops nothing.
     """
 
@@ -59,6 +63,7 @@ class TrainContext:
     out: Path
     on_epoch: Listener
     place: Place = field(default_factory=Place)
+    feed: Feed | None = None
     notice: Callable[[str], None] = lambda text: None
     _history: list[EpochReport] = field(default_factory=list, init=False)
     _seconds: float = field(default=0.0, init=False)

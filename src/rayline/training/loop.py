@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from rayline.errors import DataError, TrainingFailed
 from rayline.model import build_module
 from rayline.training.checkpoint import WEIGHTS
 from rayline.training.context import Place, TrainContext
+from rayline.training.feed import Feed, MemoryFeed, shared
 from rayline.training.metrics import direction, measure
 from rayline.training.spec import Part, TrainData, TrainResult, TrainSpec
 
@@ -43,14 +43,14 @@ def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] =
     spec, place = context.spec, context.place
     settings = spec.train
     direction(settings.metric, spec.task)
-    _refuse_too_few(context.data, place)
+    feed = context.feed or MemoryFeed(context.data.train, spec.task, settings, place)
+    _refuse_too_few(feed, context.data, place)
     torch.manual_seed(settings.seed)
     module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
     torch.set_num_threads(_threads(module, settings.batch_size, place.threads))
     torch.manual_seed(settings.seed + place.rank)  # dropout must differ between workers, the first weights must not
     trained = parallel(module)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    x, y = _tensors(context.data.train, spec.task, place.device)
 
     def save(folder: Path) -> None:
         # Copies: safetensors refuses tensors that share memory, as tied weights do.
@@ -67,7 +67,7 @@ def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] =
     context.resume(load)
     while not context.done:
         epoch = context.epoch + 1
-        loss = _epoch(trained, optimizer, x, y, spec, place, epoch)
+        loss = _epoch(trained, optimizer, feed, spec, place, epoch)
         _agree_on_buffers(module, place)
         valid = _measured(module, context.data.valid, spec, place.device, epoch)
         context.report({"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}}, save)
@@ -77,8 +77,7 @@ def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] =
 def _epoch(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    y: Tensor,
+    feed: Feed,
     spec: TrainSpec,
     place: Place,
     epoch: int,
@@ -86,33 +85,19 @@ def _epoch(
     """Take one pass over this worker's share of the rows and return the mean loss."""
     module.train()
     total, rows = torch.zeros((), dtype=torch.float64, device=place.device), 0
-    for step, chosen in enumerate(_batches(len(x), spec, place, epoch)):
-        picked = chosen.to(place.device)
+    for step, (x, y) in enumerate(feed.batches(epoch)):
         optimizer.zero_grad(set_to_none=True)
-        loss = _loss(module(x[picked]), y[picked], spec.task)
+        loss = _loss(module(x), y, spec.task)
         value = loss.detach()
         if step % CHECK_EVERY == 0:
             _refuse_nan(float(value), spec, epoch, step)
         loss.backward()
         optimizer.step()
-        total += value.double() * len(chosen)
-        rows += len(chosen)
+        total += value.double() * len(x)
+        rows += len(x)
     mean = float(total) / rows
     _refuse_nan(mean, spec, epoch, step)
     return mean
-
-
-def _batches(rows: int, spec: TrainSpec, place: Place, epoch: int) -> Iterator[Tensor]:
-    """Give this worker's batches: the epoch's order is the same on all of them, and each takes every n-th row.
-
-    The batch size is that of the whole group, and every worker takes equally many steps, as gradients are averaged.
-    """
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(spec.train.seed * 1_000_003 + epoch))
-    share = order[: rows - rows % place.world][place.rank :: place.world]
-    size = max(1, spec.train.batch_size // place.world)
-    if place.world == 1 < size < len(share) and len(share) % size == 1:
-        share = share[:-1]  # a network that normalises over the batch cannot learn from a single row
-    yield from share.split(size)
 
 
 def _threads(module: nn.Module, batch_size: int, most: int) -> int:
@@ -139,7 +124,7 @@ def _loss(outputs: Tensor, truth: Tensor, task: Task) -> Tensor:
 def _measured(module: nn.Module, part: Part, spec: TrainSpec, device: str, epoch: int) -> dict[str, float]:
     module.eval()
     with torch.inference_mode():
-        outputs = [module(_shared(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
+        outputs = [module(shared(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
         values = torch.cat(outputs).double().cpu().numpy()
     broken = values[~np.isfinite(values)]
     if broken.size:
@@ -151,21 +136,8 @@ def _starts(x: np.ndarray) -> range:
     return range(0, len(x), EVALUATION_ROWS)
 
 
-def _tensors(part: Part, task: Task, device: str) -> tuple[Tensor, Tensor]:
-    truth = _shared(part[1])
-    truth = truth.long() if task == "multiclass" else truth.float()
-    return _shared(part[0]).to(device), truth.to(device)
-
-
-def _shared(array: np.ndarray) -> Tensor:
-    """Give an array to torch without a copy. One from the object store is read-only, and nothing here writes to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        return torch.from_numpy(array)
-
-
-def _refuse_too_few(data: TrainData, place: Place) -> None:
-    rows = len(data.train[0])
+def _refuse_too_few(feed: Feed, data: TrainData, place: Place) -> None:
+    rows = feed.rows
     if rows < place.world:
         raise DataError(
             f"the training part has {rows} rows, too few for {place.world} workers. "
