@@ -1,8 +1,8 @@
 """Checkpoints: one folder an epoch, written aside and renamed, verified by digest when it is read.
 
 ``checkpoints/epoch-00007`` holds the family's own files, ``state.json`` (the epoch, and every report up to it) and
-``manifest.json`` (SHA-256 of each file, written last). A folder is never replaced, so that a killed writer leaves only
-drafts, which are ignored and removed by the next.
+``manifest.json`` (SHA-256 of each file, written last). A whole folder is never replaced, so that a killed writer leaves
+only drafts, which are ignored and removed by the next.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rayline.training.health import disk_full, no_room
 
 FOLDER = "checkpoints"
 STATE = "state.json"
@@ -34,7 +36,7 @@ class Checkpoint:
 
 
 def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, Any]) -> Path:
-    """Write the checkpoint of an epoch, whole or not at all; one that is there already stays.
+    """Write the checkpoint of an epoch, whole or not at all; a whole one that is there already stays.
 
     Args:
         out: the training's folder.
@@ -44,21 +46,26 @@ def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, 
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        EnvironmentFailed: there is no room for it; the message says where, how much it needs, and what to change.
     """
     place = folder_of(out, epoch)
-    if (place / MANIFEST).exists():
+    if place.exists() and read(out, epoch) is not None:
         return place
     draft = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
     try:
+        draft.mkdir(parents=True)
         save(draft)
         (draft / STATE).write_text(json.dumps({"epoch": epoch, **state}, indent=1), encoding="utf-8")
         digests = {file.name: _digest(file) for file in sorted(draft.iterdir())}
         (draft / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # only of a damaged one: a whole one has been returned above
         os.rename(draft, place)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if disk_full(error):
+            raise no_room(error, _standing(out), getattr(save, "size", None) or _last_size(out)) from error
         raise
     return place
 
@@ -98,6 +105,16 @@ def prune(out: Path, keep: Iterable[int]) -> None:
 def folder_of(out: Path, epoch: int) -> Path:
     """Return where the checkpoint of an epoch lies."""
     return out / FOLDER / f"{_PREFIX}{epoch:05d}"
+
+
+def _standing(folder: Path) -> Path:
+    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+
+
+def _last_size(out: Path) -> int | None:
+    """Return the bytes of the last checkpoint: those of one training are alike."""
+    epochs = _epochs(out)
+    return sum(file.stat().st_size for file in folder_of(out, max(epochs)).iterdir()) if epochs else None
 
 
 def _epochs(out: Path) -> list[int]:

@@ -17,9 +17,10 @@ from torch import nn
 from rayline.config import ModelConfig, Task
 from rayline.errors import ConfigError, DataError, TrainingFailed
 from rayline.model import build_module
-from rayline.training.checkpoint import STATE, WEIGHTS
+from rayline.training.checkpoint import STATE, WEIGHTS, latest
 from rayline.training.context import Place, TrainContext
-from rayline.training.loop import _batches, fit_loop
+from rayline.training.feed import MemoryFeed, share_of, size_of
+from rayline.training.loop import fit_loop
 from rayline.training.metrics import DIRECTIONS, measure
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
 from training_examples import breast_cancer, broken_data, fit_here, made_data, spec_of
@@ -120,7 +121,7 @@ def test_a_first_step_that_fails_is_named(tmp_path: Path) -> None:
     bad = TrainData((np.full_like(data.train[0], np.nan), data.train[1]), data.valid)
     with pytest.raises(TrainingFailed, match="at epoch 1, step 0"):
         fit(spec_of(), bad, tmp_path)
-    assert not (tmp_path / "best").exists()
+    assert latest(tmp_path) is None
 
 
 def test_a_learning_rate_out_of_all_bounds_fails_instead_of_ending_without_a_model(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_what_a_listener_raises_ends_the_training(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError, match="enough"):
         fit_here(spec_of(epochs=9), made_data(), tmp_path, stop)
-    assert json.loads((tmp_path / "best" / STATE).read_text())["epoch"] <= 2
+    assert [report.epoch for report in fit(spec_of(epochs=9), made_data(), tmp_path).history] == list(range(1, 10))
 
 
 def test_arrays_of_the_object_store_which_nobody_may_write_are_used_as_they_are(tmp_path: Path) -> None:
@@ -203,10 +204,13 @@ def test_a_real_table_is_learnt(tmp_path: Path) -> None:
     assert result.metrics["valid_auc"] > 0.97
 
 
-@given(rows=st.integers(1, 200), world=st.integers(1, 6), size=st.integers(1, 64), epoch=st.integers(1, 3))
-def test_workers_share_the_rows_and_take_equally_many_steps(rows: int, world: int, size: int, epoch: int) -> None:
-    spec = spec_of(batch_size=size)
-    shares = [[step.tolist() for step in _batches(rows, spec, Place(rank, world), epoch)] for rank in range(world)]
+@given(rows=st.integers(1, 200), world=st.integers(1, 6), size=st.integers(1, 64))
+def test_workers_share_the_rows_and_take_equally_many_steps(rows: int, world: int, size: int) -> None:
+    order = torch.randperm(rows)
+    places = [Place(rank, world) for rank in range(world)]
+    each = size_of(size, places[0])
+    shares = [[step.tolist() for step in share_of(order, each, place).split(each)] for place in places]
+    shares = [[step for step in share if step] for share in shares]
     chosen = [row for share in shares for step in share for row in step]
     lone = world == 1 < size < rows and rows % size == 1  # a single row left over is no batch
     assert len(chosen) == len(set(chosen)) == rows - rows % world - lone
@@ -215,15 +219,44 @@ def test_workers_share_the_rows_and_take_equally_many_steps(rows: int, world: in
     assert all(len(step) <= max(1, size // world) for share in shares for step in share)
 
 
+def feed_of(rows: int, size: int, place: Place | None = None) -> MemoryFeed:
+    """Feed rows that hold their own number."""
+    numbers = np.arange(rows, dtype=np.float32)
+    return MemoryFeed((numbers[:, None], numbers), "regression", spec_of(batch_size=size).train, place or Place())
+
+
+def steps_of(feed: MemoryFeed, epoch: int = 1) -> list[list[float]]:
+    return [y.tolist() for _, y in feed.batches(epoch)]
+
+
 @given(rows=st.integers(2, 100).map(lambda n: 2 * n), size=st.integers(1, 16).map(lambda n: 2 * n))
 def test_two_workers_together_take_the_batches_of_one(rows: int, size: int) -> None:
-    spec = spec_of(batch_size=size)
-    alone = [set(step.tolist()) for step in _batches(rows, spec, Place(), 1)]
-    pair = zip(*(_batches(rows, spec, Place(rank, 2), 1) for rank in (0, 1)), strict=True)
-    assert [set(one.tolist()) | set(other.tolist()) for one, other in pair] == alone
+    alone = [set(step) for step in steps_of(feed_of(rows, size))]
+    pair = zip(*(steps_of(feed_of(rows, size, Place(rank, 2))) for rank in (0, 1)), strict=True)
+    assert [{*one, *other} for one, other in pair] == alone
+
+
+@given(rows=st.integers(1, 300), size=st.integers(1, 40), world=st.integers(1, 3), gathered=st.integers(1, 4000))
+def test_a_feed_gives_the_steps_that_it_promises_however_much_it_gathers_at_once(
+    rows: int, size: int, world: int, gathered: int
+) -> None:
+    feed = feed_of(max(rows, world), size, Place(0, world))
+    whole = steps_of(feed)
+    assert len(whole) == feed.steps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rayline.training.feed.GATHERED_BYTES", gathered)
+        assert steps_of(feed) == whole
+    assert all(x[:, 0].tolist() == y.tolist() for x, y in feed.batches(1))
 
 
 def test_each_epoch_has_an_order_of_its_own() -> None:
-    first, second = (torch.cat(list(_batches(50, spec_of(), Place(), epoch))).tolist() for epoch in (1, 2))
+    feed = feed_of(50, 32)
+    first, second = ([row for step in steps_of(feed, epoch) for row in step] for epoch in (1, 2))
     assert first != second
     assert sorted(first) == sorted(second) == list(range(50))
+
+
+def test_a_feed_counts_the_labels() -> None:
+    data = made_data("multiclass")
+    feed = MemoryFeed(data.train, "multiclass", spec_of("multiclass").train, Place())
+    assert feed.label_counts(4).tolist() == [*np.bincount(data.train[1]).tolist(), 0]
