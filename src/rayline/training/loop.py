@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from rayline.training.checkpoint import WEIGHTS
 from rayline.training.context import Place, TrainContext
 from rayline.training.feed import Feed, MemoryFeed, shared
 from rayline.training.metrics import direction, measure
+from rayline.training.parallel import Whole, parallel_of
 from rayline.training.spec import Part, TrainData, TrainResult, TrainSpec
 
 EVALUATION_ROWS = 65_536
@@ -26,14 +27,13 @@ WORK_WORTH_SHARING = 16_000_000  # rows times parameters of one step
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
 
 
-def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] = lambda module: module) -> TrainResult:
+def fit_loop(context: TrainContext) -> TrainResult:
     """Train until the epochs are over or patience runs out, keeping the best epoch's weights.
 
     The same seed gives the same numbers on a CPU, whatever ran before in this process.
 
     Args:
         context: what to train, and where; it goes on from the last whole checkpoint.
-        parallel: wraps the module for a group of workers.
 
     Raises:
         TrainingFailed: the loss, or an output, is not finite; the message names epoch, step and learning rate.
@@ -49,19 +49,13 @@ def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] =
     module = build_module(spec.model, spec.inputs, spec.outputs).to(place.device)
     torch.set_num_threads(_threads(module, settings.batch_size, place.threads))
     torch.manual_seed(settings.seed + place.rank)  # dropout must differ between workers, the first weights must not
-    trained = parallel(module)
+    parallel = parallel_of(settings.parallel, place)
+    trained = parallel.wrap(module)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
-    def save(folder: Path) -> None:
-        # Copies: safetensors refuses tensors that share memory, as tied weights do.
-        weights = {name: each.detach().cpu().contiguous().clone() for name, each in module.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
-        torch.save({"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, folder / "optimizer.pt")
-
     def load(folder: Path) -> None:
-        module.load_state_dict(load_file(folder / WEIGHTS))
         state = torch.load(folder / "optimizer.pt", weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
+        parallel.load(module, optimizer, Whole(load_file(folder / WEIGHTS), state["optimizer"]))
         torch.set_rng_state(state["random"])
 
     context.resume(load)
@@ -70,8 +64,14 @@ def fit_loop(context: TrainContext, parallel: Callable[[nn.Module], nn.Module] =
         loss = _epoch(trained, optimizer, feed, spec, place, epoch)
         _agree_on_buffers(module, place)
         valid = _measured(module, context.data.valid, spec, place.device, epoch)
-        context.report({"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}}, save)
+        metrics = {"train_loss": loss, **{f"valid_{name}": value for name, value in valid.items()}}
+        context.report(metrics, partial(_save, parallel.whole(module, optimizer)))
     return context.result()
+
+
+def _save(whole: Whole, folder: Path) -> None:
+    save_file(dict(whole.weights), folder / WEIGHTS)
+    torch.save({"optimizer": dict(whole.optimizer), "random": torch.get_rng_state()}, folder / "optimizer.pt")
 
 
 def _epoch(
@@ -123,7 +123,7 @@ def _loss(outputs: Tensor, truth: Tensor, task: Task) -> Tensor:
 
 def _measured(module: nn.Module, part: Part, spec: TrainSpec, device: str, epoch: int) -> dict[str, float]:
     module.eval()
-    with torch.inference_mode():
+    with torch.no_grad():  # weights that are divided among workers cannot be gathered in inference mode
         outputs = [module(shared(part[0][at : at + EVALUATION_ROWS]).to(device)) for at in _starts(part[0])]
         values = torch.cat(outputs).double().cpu().numpy()
     broken = values[~np.isfinite(values)]
