@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,11 +108,16 @@ def nothing_left() -> bool:
 
 
 def actors() -> list[str]:
-    """Return the command lines of Ray's actors below this process, but the coordinator's."""
-    titles = [
-        Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-        for pid in os.listdir("/proc")
-        if pid.isdecimal() and Path(f"/proc/{pid}/cmdline").exists()
+    """Return the titles of the actors below this process, but those that Ray keeps for each node or cluster."""
+    parents, titles = {}, {}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):
+            parents[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            titles[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    ours = {str(os.getpid())}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    found = [titles[pid].removeprefix("ray::") for pid in ours if titles.get(pid, "").startswith("ray::")]
+    return [
+        each for each in found if not each.startswith(("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_Autoscaling"))
     ]
-    ours = [title for title in titles if title.startswith("ray::")]
-    return [title for title in ours if "IDLE" not in title and "Coordinator" not in title]

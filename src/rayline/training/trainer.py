@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
 RESIZE_EVERY_S = 30.0
 """How often an elastic group looks whether there is room for more workers; each change starts the group again."""
 
-RAY_TRAIN_SETTINGS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+QUICK_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 """Where nothing else is set: Ray Train looks at its workers every 2 s, at the start and the end too."""
+
+QUICK_RETRY = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
+"""Where nothing else is set, for an elastic group: Ray Train learns of a lost node late and then waits 60 s for it."""
 
 
 def train(
@@ -82,9 +86,8 @@ def _in_group(
 
     device = device_for_group(spec.train)
     refuse_what_never_fits(spec.train, device)
-    for name, value in RAY_TRAIN_SETTINGS.items():
-        os.environ.setdefault(name, value)
     least, most = spec.train.workers
+    settings = QUICK_LOOKS if least == most else QUICK_LOOKS | QUICK_RETRY
     group_journal.clear(out)
     trainer = TorchTrainer(
         work,
@@ -102,7 +105,7 @@ def _in_group(
             ),
         ),
     )
-    with JournalReader(out, on_epoch, on_notice) as reader:
+    with JournalReader(out, on_epoch, on_notice) as reader, _environment(settings):
         try:
             outcome: Any = trainer.fit().return_value
         except Exception as error:
@@ -112,6 +115,18 @@ def _in_group(
         raise outcome.error
     result: TrainResult = outcome
     return result
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set what the user has not: Ray Train hands its variables from here to the processes that it starts."""
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def _device_here(spec: TrainSpec) -> str:
