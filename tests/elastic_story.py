@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from torch import Tensor, nn
 
 from rayline.config import ModelConfig
+from rayline.mlp import Mlp
 from rayline.training import group_journal, trainer
 from rayline.training.spec import EpochReport, TrainResult
 from training_examples import made_data, spec_of
@@ -30,7 +31,7 @@ class Slow(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, full_speed: str) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, outputs))
+        self.layers = Mlp(inputs, outputs, (8,), 0.0)
         self.full_speed = Path(full_speed)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayline.errors import RaylineError
 from rayline.training import group_journal
 from rayline.training.context import Place, TrainContext
 from rayline.training.group_journal import GroupMember
-from rayline.training.spec import EpochReport, TrainResult
+from rayline.training.spec import EpochReport, TrainData, TrainResult
+
+if TYPE_CHECKING:
+    from rayline.training.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,11 @@ def work(settings: dict[str, Any]) -> TrainResult | Failed:
 
 def _trained(settings: dict[str, Any], out: Path) -> TrainResult:
     import ray
-    from ray.train import get_context
+    from ray.train import get_context, get_dataset_shard
     from ray.train.torch import get_device
 
     from rayline.training.families import fit
+    from rayline.training.streamed import DATASET, RayDataFeed
 
     context = get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
@@ -66,7 +70,11 @@ def _trained(settings: dict[str, Any], out: Path) -> TrainResult:
 
     spec = settings["spec"]
     place = Place(rank, world, str(get_device()), threads=1)
-    training = TrainContext(spec, ray.get(settings["data"]), out, tell, place, notice=notice)
+    data: TrainData = ray.get(settings["data"])
+    feed: Feed | None = None
+    if data.streamed is not None:
+        feed = RayDataFeed(data.streamed, get_dataset_shard(DATASET), spec.task, spec.train, place)
+    training = TrainContext(spec, data, out, tell, place, feed, notice)
     return fit(training)
 
 

@@ -95,9 +95,17 @@ def _epoch(
         optimizer.step()
         total += value.double() * len(x)
         rows += len(x)
-    mean = float(total) / rows
+    mean = _over_workers(total, rows, place)
     _refuse_nan(mean, spec, epoch, step)
     return mean
+
+
+def _over_workers(total: Tensor, rows: int, place: Place) -> float:
+    """Return the mean over the rows of all workers, so that the curve is one whatever their number."""
+    sums = torch.stack([total, torch.tensor(rows, dtype=total.dtype, device=place.device)])
+    if place.world > 1 and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    return float(sums[0] / sums[1])
 
 
 def _threads(module: nn.Module, batch_size: int, most: int) -> int:

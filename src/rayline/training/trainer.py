@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayline.errors import ClusterError
 from rayline.training import group_journal
@@ -22,6 +22,9 @@ from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import device_for_group, refuse_what_never_fits
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
+
+if TYPE_CHECKING:
+    from rayline.training.feed import Feed
 
 __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
 
@@ -65,7 +68,7 @@ def train(
     out = out.resolve()  # a worker may have another working folder
     if spec.train.alone:
         place = Place(device=_device_here(spec), threads=os.cpu_count() or 1)
-        return _fit(TrainContext(spec, data, out, on_epoch, place, notice=on_notice))
+        return _fit(TrainContext(spec, data, out, on_epoch, place, _feed(spec, data, place), on_notice))
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     with own_interrupts():
         return _in_group(spec, data, out, on_epoch, on_notice)
@@ -77,12 +80,22 @@ def _fit(context: TrainContext) -> TrainResult:
     return fit(context)
 
 
+def _feed(spec: TrainSpec, data: TrainData, place: Place) -> Feed | None:
+    if data.streamed is None:
+        return None
+    from rayline.training.streamed import RayDataFeed, dataset_of
+
+    return RayDataFeed(data.streamed, dataset_of(data.streamed), spec.task, spec.train, place)
+
+
 def _in_group(
     spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener, on_notice: Callable[[str], None]
 ) -> TrainResult:
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+
+    from rayline.training.streamed import DATASET, dataset_of, in_order
 
     device = device_for_group(spec.train)
     refuse_what_never_fits(spec.train, device)
@@ -91,6 +104,8 @@ def _in_group(
     group_journal.clear(out)
     trainer = TorchTrainer(
         work,
+        datasets={} if data.streamed is None else {DATASET: dataset_of(data.streamed)},
+        dataset_config=DataConfig(execution_options=in_order()),
         train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out)},
         scaling_config=ScalingConfig(
             num_workers=most if least == most else (least, most),
