@@ -284,7 +284,8 @@ def register(project: Project, trained: Record, scored: Record) -> Record:
 
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
     from rayline.features.pipeline import Prepared
-    from rayline.training.trainer import TrainData, TrainSpec
+    from rayline.training.streamed import training_data
+    from rayline.training.trainer import TrainSpec
 
     prepared = Prepared.load(Path(data.result["path"]))
     fitted = prepared.features
@@ -297,7 +298,7 @@ def _training_input(project: Project, config: Config, data: Record) -> tuple[Pre
         target_mean=fitted.target_mean,
         target_std=fitted.target_std,
     )
-    return prepared, spec, TrainData(train=prepared.train(), valid=prepared.valid())
+    return prepared, spec, training_data(prepared, config.model.builder, config.train)
 
 
 def _trial_event(config: Config, trial: Trial) -> TrialEnded:

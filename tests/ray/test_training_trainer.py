@@ -10,10 +10,10 @@ from safetensors.numpy import load_file
 
 from rayline.config import ModelConfig
 from rayline.errors import ClusterError, TrainingFailed
-from rayline.training.loop import fit_loop
+from rayline.training.checkpoint import folder_of
 from rayline.training.spec import EpochReport
 from rayline.training.trainer import train
-from training_examples import broken_data, made_data, spec_of
+from training_examples import broken_data, fit_here, made_data, spec_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -33,11 +33,11 @@ def test_one_worker_trains_in_this_process(tmp_path: Path) -> None:
     told: list[tuple[int, EpochReport]] = []
     result = train(spec_of(), made_data(), tmp_path / "run", lambda report: told.append((os.getpid(), report)))
     assert told == [(os.getpid(), report) for report in result.history]
-    assert result.checkpoint == tmp_path / "run" / "best"
+    assert result.checkpoint == folder_of(tmp_path / "run", result.best_epoch)
     assert set(load_file(result.checkpoint / "model.safetensors")) == {
         f"layers.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")
     }
-    direct = fit_loop(spec_of(), made_data(), tmp_path / "direct", lambda report: None)
+    direct = fit_here(spec_of(), made_data(), tmp_path / "direct")
     assert valid_losses(result.history) == pytest.approx(valid_losses(direct.history), abs=1e-6)
 
 
@@ -63,7 +63,7 @@ def test_two_workers_give_the_losses_of_one_and_tell_them_here(tmp_path: Path) -
     pair = train(spec_of(num_workers=2), data, tmp_path / "pair", lambda each: told.append((os.getpid(), each)))
     assert valid_losses(pair.history) == pytest.approx(valid_losses(alone.history), abs=1e-5)
     assert told == [(os.getpid(), report) for report in pair.history]
-    assert pair.checkpoint == tmp_path / "pair" / "best"
+    assert pair.checkpoint == folder_of(tmp_path / "pair", pair.best_epoch)
     assert {name: value.shape for name, value in load_file(pair.checkpoint / "model.safetensors").items()} == {
         name: value.shape for name, value in load_file(alone.checkpoint / "model.safetensors").items()
     }

@@ -72,14 +72,19 @@ def read_matrix(folder: Path, part: str, rows: int, width: int) -> tuple[NDArray
     return x, np.concatenate(targets)
 
 
-def matrix_dataset(folder: Path, part: str) -> Any:
-    """Return a part as a ``ray.data.Dataset`` with the columns ``x`` and ``y``."""
+def read_targets(folder: Path, part: str) -> Iterator[NDArray[Any]]:
+    """Give the targets of a part file by file, as ``read_matrix`` gives them; the features are not read."""
+    return (table.column("y").to_numpy() for table in _tables(folder / part))
+
+
+def matrix_dataset(folder: Path, part: str, cpus: float = 1) -> Any:
+    """Return a part as a ``ray.data.Dataset`` with the columns ``x`` and ``y``; each read takes so many CPUs."""
     import pyarrow as pa
     import ray.data
 
     files = sorted((folder / part).glob("*.arrow"))
     names = ray.data.from_arrow([pa.table({"file": [str(file)]}) for file in files])
-    return names.map_batches(_Read(), batch_size=None, batch_format="pyarrow")
+    return names.map_batches(_Read(), batch_size=None, batch_format="pyarrow", num_cpus=cpus)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from rayline.training.spec import TrainResult
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
 
 
-def fit_loop(context: TrainContext, parallel: Parallel = lambda module: module) -> TrainResult:
+def fit_loop(context: TrainContext, parallel: Parallel | None = None) -> TrainResult:
     """Train until the epochs are over or patience runs out, keeping the best epoch's weights.
 
     By the ready loop, or by ``train.loop`` where one is named. The same seed gives the same numbers on a CPU, whatever
@@ -26,7 +26,7 @@ def fit_loop(context: TrainContext, parallel: Parallel = lambda module: module) 
 
     Args:
         context: what to train, and where; it goes on from the last whole checkpoint.
-        parallel: wraps the module for a group of workers.
+        parallel: wraps the module for a group of workers; default: what ``train.parallel`` asks for.
 
     Raises:
         TrainingFailed: the loss, or an output, is not finite (the message names epoch, step and learning rate), memory
@@ -97,14 +97,13 @@ class _Losses:
             self._look()
 
     def mean(self, world: int) -> float:
-        """Return the mean over all rows; a group's workers have equally many."""
+        """Return the mean over the rows of all workers, so that the curve is one whatever their number."""
         self._look()
-        mean = self._total / self._rows
-        if world > 1 and torch.distributed.is_initialized():
-            shared = torch.tensor(mean, dtype=torch.float64, device=self._device)
-            torch.distributed.all_reduce(shared)
-            return float(shared) / world
-        return mean
+        if world == 1 or not torch.distributed.is_initialized():
+            return self._total / self._rows
+        sums = torch.tensor([self._total, self._rows], dtype=torch.float64, device=self._device)
+        torch.distributed.all_reduce(sums)
+        return float(sums[0] / sums[1])
 
     def _look(self) -> None:
         if not self._seen:

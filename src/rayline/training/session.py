@@ -23,6 +23,7 @@ from rayline.training.feed import Batch, Feed, MemoryFeed, shared
 from rayline.training.health import Position, check_finite, explained, watched
 from rayline.training.losses import TaskLoss, class_weights
 from rayline.training.metrics import measure
+from rayline.training.parallel import shared_among_workers
 from rayline.training.snapshot import Snapshot, load_part, load_weights, sharded
 
 EVALUATION_ROWS = 65_536
@@ -133,7 +134,7 @@ class Session:
 
 
 @contextmanager
-def opened(context: TrainContext, parallel: Parallel) -> Iterator[Session]:
+def opened(context: TrainContext, parallel: Parallel | None = None) -> Iterator[Session]:
     """Build what a training needs, and leave the process as it was found.
 
     Raises:
@@ -154,7 +155,7 @@ def opened(context: TrainContext, parallel: Parallel) -> Iterator[Session]:
             seed_everything(settings.seed)
             module = build_module(spec.model, spec.layout, spec.outputs).to(place.device)
             torch.set_num_threads(_threads(module, settings.batch_size, place.threads))
-            network = parallel(module)
+            network = parallel(module) if parallel else shared_among_workers(module, settings.parallel, place)
             if settings.compile:
                 network = _compiled(network, place.device)
             yield Session(context, module, network, feed, _loss(context, feed), at=at)

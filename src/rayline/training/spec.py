@@ -18,11 +18,21 @@ Part = tuple[NDArray[np.float32], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class StreamedPart:
+    """A training part that stays on disk, in a finished features step's ``folder``, which every node reaches."""
+
+    folder: Path
+    rows: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainData:
-    """The two parts that a training sees."""
+    """The two parts that a training sees. ``train`` is empty where ``streamed`` says where it lies on disk."""
 
     train: Part
     valid: Part
+    streamed: StreamedPart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,142 +1,150 @@
-"""The door to Ray Train: in this process for one worker, in worker processes for more. No code changes between them."""
+"""How one configuration is trained: in this process for one worker, else by a group of worker processes.
+
+This is the door to Ray Train. No code changes between the two.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rayline.errors import ClusterError, RaylineError, TrainingFailed
+from rayline.errors import ClusterError
+from rayline.training import group_journal
 from rayline.training.context import Listener, Place, TrainContext
+from rayline.training.group_failures import told
+from rayline.training.group_journal import JournalReader
+from rayline.training.group_worker import Failed, work
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
-from rayline.training.room import room_for
+from rayline.training.room import device_for_group, refuse_what_never_fits
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
+
+if TYPE_CHECKING:
+    from rayline.training.feed import Feed
 
 __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
 
-_DONE = None
+RESIZE_EVERY_S = 30.0
+"""How often an elastic group looks whether there is room for more workers; each change starts the group again."""
+
+QUICK_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+"""Where nothing else is set: Ray Train looks at its workers every 2 s, at the start and the end too."""
+
+QUICK_RETRY = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
+"""Where nothing else is set, for an elastic group: Ray Train learns of a lost node late and then waits 60 s for it."""
 
 
-def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lambda report: None) -> TrainResult:
-    """Train one configuration with Ray Train's TorchTrainer.
+def train(
+    spec: TrainSpec,
+    data: TrainData,
+    out: Path,
+    on_epoch: Listener = lambda report: None,
+    on_notice: Callable[[str], None] = lambda text: None,
+) -> TrainResult:
+    """Train one configuration.
+
+    With one worker it trains in this process, which needs no Ray. With more, Ray Train's TorchTrainer starts as many
+    processes (gloo on CPUs, nccl on GPUs); one that dies is started again with the others, from the last checkpoint, at
+    most ``spec.train.max_failures`` times.
 
     Args:
-        spec: what to train; ``spec.train.num_workers`` above 1 starts that many worker processes (gloo on CPUs, nccl
-            on GPUs), for which Ray must be connected.
+        spec: what to train. For more than one worker Ray must be connected.
         data: both parts, in this process; workers get them through the object store.
-        out: the folder for the checkpoint, reachable by every node.
-        on_epoch: hears each epoch, in this process, as it ends. What it raises is raised here: at once with one
+        out: the folder for the checkpoints, reachable by every node. What an earlier call left there is gone on from.
+        on_epoch: hears each epoch once, in this process, as it ends. What it raises is raised here: at once with one
             worker, when the training has ended with more.
+        on_notice: hears what the user should know, and that stops nothing.
 
     Raises:
         ConfigError: the metric or the builder is unknown.
-        TrainingFailed: the loss was not finite, or a worker failed.
-        ClusterError: the workers could not be placed.
+        TrainingFailed: the loss was not finite, or workers died more often than ``train.max_failures``.
+        ClusterError: the workers can never fit, or could not be placed.
     """
     direction(spec.train.metric, spec.task)
     out = out.resolve()  # a worker may have another working folder
+    if spec.train.alone:
+        place = Place(device=_device_here(spec), threads=os.cpu_count() or 1)
+        return _fit(TrainContext(spec, data, out, on_epoch, place, _feed(spec, data, place), on_notice))
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    place = _in_process if spec.train.alone else _in_group
     with own_interrupts():
-        return place(spec, data, out, on_epoch)
+        return _in_group(spec, data, out, on_epoch, on_notice)
 
 
-def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:
-    from ray.train import ScalingConfig
-    from ray.train.torch import TorchTrainer
+def _fit(context: TrainContext) -> TrainResult:
+    from rayline.training.families import fit
 
-    def loop() -> TrainResult:
-        from rayline.training.families import fit
-
-        return fit(TrainContext(spec, data, out, on_epoch, Place(device=_device(spec), threads=os.cpu_count() or 1)))
-
-    # Ray Train's name for a loop in the driver's own process is a group of zero workers.
-    result = TorchTrainer(loop, scaling_config=ScalingConfig(num_workers=0)).fit()
-    trained: TrainResult = result.return_value
-    return trained
+    return fit(context)
 
 
-def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:
+def _feed(spec: TrainSpec, data: TrainData, place: Place) -> Feed | None:
+    if data.streamed is None:
+        return None
+    from rayline.training.streamed import RayDataFeed, dataset_of
+
+    return RayDataFeed(data.streamed, dataset_of(data.streamed), spec.task, spec.train, place)
+
+
+def _in_group(
+    spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener, on_notice: Callable[[str], None]
+) -> TrainResult:
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.util.queue import Queue
 
-    _refuse_too_many(spec)
-    epochs = Queue(actor_options={"num_cpus": 0})
-    failures: list[Exception] = []
-    listening = threading.Thread(target=_relay, args=(epochs, on_epoch, failures), daemon=True)
-    listening.start()
+    from rayline.training.streamed import DATASET, dataset_of, in_order
+
+    device = device_for_group(spec.train)
+    refuse_what_never_fits(spec.train, device)
+    least, most = spec.train.workers
+    settings = QUICK_LOOKS if least == most else QUICK_LOOKS | QUICK_RETRY
+    group_journal.clear(out)
     trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out), "epochs": epochs},
-        scaling_config=ScalingConfig(num_workers=spec.train.workers[1], use_gpu=_device(spec) == "cuda"),
+        work,
+        datasets={} if data.streamed is None else {DATASET: dataset_of(data.streamed)},
+        dataset_config=DataConfig(execution_options=in_order()),
+        train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out)},
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else (least, most),
+            use_gpu=device == "cuda",
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+        ),
         run_config=RunConfig(
             name=f"{out.name}-workers",
             storage_path=str(out.parent),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
+            failure_config=FailureConfig(
+                max_failures=spec.train.max_failures, controller_failure_limit=spec.train.max_failures
+            ),
         ),
     )
-    try:
-        result = trainer.fit()
-    except Exception as error:
-        raise _mapped(error) from error
-    finally:
-        epochs.put(_DONE)
-        listening.join(timeout=10)
-        epochs.shutdown()
-    if failures:
-        raise failures[0]
-    trained: TrainResult = result.return_value
-    return trained
-
-
-def _worker(settings: dict[str, Any]) -> TrainResult:
-    """Run the loop in one worker of a group."""
-    import ray
-    from ray.train import get_context
-    from ray.train.torch import get_device, prepare_model
-
-    from rayline.training.loop import fit_loop
-
-    context, epochs = get_context(), settings["epochs"]
-    rank = context.get_world_rank()
-
-    def tell(report: EpochReport) -> None:
-        if rank == 0:
-            epochs.put(report)
-
-    place = Place(rank, context.get_world_size(), str(get_device()), threads=1)
-    training = TrainContext(settings["spec"], ray.get(settings["data"]), Path(settings["out"]), tell, place)
-    return fit_loop(training, prepare_model)
-
-
-def _relay(epochs: Any, on_epoch: Listener, failures: list[Exception]) -> None:
-    """Pass on what the workers tell, until a failure of the listener, which is raised when the training has ended."""
-    while (report := epochs.get()) is not _DONE:
+    with JournalReader(out, on_epoch, on_notice) as reader, _environment(settings):
         try:
-            if not failures:
-                on_epoch(report)
-        except Exception as error:  # noqa: BLE001 - kept for the caller's thread
-            failures.append(error)
+            outcome: Any = trainer.fit().return_value
+        except Exception as error:
+            raise told(error, spec.train, group_journal.members(out), reader.last_epoch) from error
+    reader.raise_failure()
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    result: TrainResult = outcome
+    return result
 
 
-def _refuse_too_many(spec: TrainSpec) -> None:
-    """Refuse before anything starts what the cluster cannot hold: Ray Train would wait for ever."""
-    workers = spec.train.workers[1]
-    resource = "GPU" if _device(spec) == "cuda" else "CPU"
-    room = room_for(workers, resource)
-    if room.free < workers:
-        raise ClusterError(
-            f"train.num_workers is {workers}, and each worker takes 1 {resource}, but this cluster has "
-            f"{room.free:g} free of {room.total:g}. Lower train.num_workers, add nodes, or stop what holds the rest."
-        )
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set what the user has not: Ray Train hands its variables from here to the processes that it starts."""
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
-def _device(spec: TrainSpec) -> str:
+def _device_here(spec: TrainSpec) -> str:
     import torch
 
     if spec.train.use_gpu is False:
@@ -146,15 +154,3 @@ def _device(spec: TrainSpec) -> str:
     if spec.train.use_gpu is True:
         raise ClusterError("train.use_gpu is true, but PyTorch sees no GPU here. Set it to auto, or run on a GPU node.")
     return "cpu"
-
-
-def _mapped(error: Exception) -> RaylineError:
-    """Return our own error where a worker raised one, else what Ray Train said, as a failed training."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, RaylineError):
-            return cause
-        failures = getattr(cause, "worker_failures", None) or {}
-        inner = next((each for each in failures.values() if isinstance(each, BaseException)), None)
-        cause = inner or cause.__cause__
-    return TrainingFailed(f"the workers failed: {error}")

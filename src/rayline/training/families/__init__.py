@@ -6,20 +6,13 @@ can be made of: ``model.safetensors`` (torch), ``model.skops`` (sklearn) or ``mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from rayline.model import family_of
 from rayline.training.context import TrainContext
 from rayline.training.spec import TrainResult
 
 
-def fit(context: TrainContext, parallel: Callable[[Any], Any] = lambda module: module) -> TrainResult:
+def fit(context: TrainContext) -> TrainResult:
     """Train what ``context.spec.model`` names, from the last checkpoint on where there is one.
-
-    Args:
-        context: what to train, and where.
-        parallel: wraps a PyTorch module for a group of workers; the other families have ways of their own.
 
     Raises:
         TrainingFailed: the loss, or an output, is not finite; the message names epoch, step and learning rate.
@@ -38,4 +31,4 @@ def fit(context: TrainContext, parallel: Callable[[Any], Any] = lambda module: m
         return fit_booster(context)
     from rayline.training.loop import fit_loop
 
-    return fit_loop(context, parallel)
+    return fit_loop(context)
