@@ -6,7 +6,6 @@ Each step is skipped where the ledger already holds its result, so the same comm
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,11 +193,10 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         prepared = Prepared.load(Path(data.result["path"]))
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tryout") as beside:
-            tried = beside.submit(infrastructure_of, out, TRYOUT, config.evaluate.limits, project.storage)
-            valid = Matrix(*prepared.valid())
-            evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
-            evaluation = dataclasses.replace(evaluation, infrastructure=tried.result())
+        tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
+        valid = Matrix(*prepared.valid())
+        evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
+        evaluation = dataclasses.replace(evaluation, infrastructure=tried)
         experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
         for notice in record.notices(evaluation):
             project.listener(Notice(notice))
