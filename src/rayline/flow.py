@@ -5,6 +5,7 @@ Each step is skipped where the ledger already holds its result, so the same comm
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from dataclasses import replace as replace_record
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rayline.training.trainer import TrainData, TrainSpec
     from rayline.tuning.study import Trial
 
+TRYOUT = "rayline.serving.tryout"
 Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
 
 
@@ -228,10 +230,13 @@ def known_to_mlflow(project: Project, trained: Record) -> Record:
 
 
 def evaluate(project: Project, data: Record, trained: Record) -> Record:
-    """Make the Bundle and measure it, as it will be served, on the test part."""
+    """Make the Bundle, measure it on the test part as it will be served, and try it in a process of its own."""
     config = project.config
 
     def do() -> Result:
+        from rayline.evaluation import record
+        from rayline.evaluation.infrastructure import infrastructure_of
+        from rayline.evaluation.metrics import Matrix
         from rayline.evaluation.metrics import evaluate as measure
         from rayline.features.pipeline import Prepared
 
@@ -239,9 +244,19 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         prepared = Prepared.load(Path(data.result["path"]))
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
-        evaluation = measure(bundle.predictor(), prepared.test_table())
-        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, bundle, config.evaluate.rows)
-        return {"bundle": str(bundle.path), "metrics": evaluation.metrics, "rows": evaluation.rows}
+        tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
+        valid = Matrix(*prepared.valid())
+        evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
+        evaluation = dataclasses.replace(evaluation, infrastructure=tried)
+        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
+        for notice in record.notices(evaluation):
+            project.listener(Notice(notice))
+        return {
+            "bundle": str(bundle.path),
+            "metrics": evaluation.metrics,
+            "rows": evaluation.rows,
+            "evaluation": record.to_json(evaluation),
+        }
 
     return project.step("evaluate", do=do, summary=_evaluate_line)
 
@@ -327,7 +342,9 @@ def _tune_line(result: Result) -> str:
 
 
 def _evaluate_line(result: Result) -> str:
-    return f"{_scores(result['metrics'])} on {result['rows']:,} test rows"
+    from rayline.evaluation.record import line
+
+    return line(result["evaluation"])
 
 
 def _skew_line(result: Result) -> str:

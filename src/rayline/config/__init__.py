@@ -20,7 +20,7 @@ from rayline.config.columns import (
     kind_of,
 )
 from rayline.config.data import DataConfig, SplitConfig, SqlConfig
-from rayline.config.evaluation import EvaluateConfig, SliceConfig
+from rayline.config.evaluation import CostConfig, EvaluateConfig, LimitsConfig, SliceConfig
 from rayline.config.features import FeaturesConfig
 from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
 from rayline.config.model import ModelConfig
@@ -50,6 +50,7 @@ __all__ = [
     "ColumnConfig",
     "ColumnKind",
     "Config",
+    "CostConfig",
     "DataConfig",
     "DatePart",
     "DatetimeConfig",
@@ -59,6 +60,7 @@ __all__ = [
     "FunctionConfig",
     "ImageConfig",
     "JoinConfig",
+    "LimitsConfig",
     "MetricCondition",
     "ModelConfig",
     "NumericConfig",
