@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import experiment, release
+from rayline import blessing, experiment, release
 from rayline.config import Config, plain, with_values
 from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
 from rayline.ledger import Record
@@ -56,6 +56,7 @@ def run(
         listener: hears each step, epoch and trial.
 
     Raises:
+        GateRefused: the version is registered, and its gates said no.
         RaylineError: any of them; finished steps are kept, and the same call resumes after them.
     """
     if data is not None:
@@ -69,6 +70,7 @@ def run(
         prepared = features(project)
         if until == "features":
             return Outcome((prepared,), None)
+        blessing.check(project, Path(prepared.result["path"]))
         trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
         if until in ("train", "tune"):
             return Outcome((prepared, trained), None)
@@ -76,8 +78,10 @@ def run(
         if until == "evaluate":
             return Outcome((prepared, trained, scored), None)
         alike = skew(project, prepared, trained, scored)
-        version = register(project, trained, scored)
-        steps = (prepared, trained, scored, alike, version)
+        judged = bless(project, prepared, trained, scored)
+        version = register(project, trained, scored, judged)
+        blessing.refuse(config.name, version.result["version"], blessing.of_result(judged.result))
+        steps = (prepared, trained, scored, alike, judged, version)
         if until == "register":
             return Outcome(steps, None)
         return Outcome(steps, release.release(project, version.result["version"]))
@@ -216,19 +220,41 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
     return project.step("skew", do=do, summary=_skew_line)
 
 
-def register(project: Project, trained: Record, scored: Record) -> Record:
-    """Give the Bundle a version number; it becomes the challenger."""
+def bless(project: Project, data: Record, trained: Record, scored: Record) -> Record:
+    """Judge the Bundle by its gates, beside the champion on the same rows, and by its behavioural tests."""
+    bundle = Path(scored.result["bundle"])
+    rival = blessing.rival_of(project, bundle)
+
+    def do() -> Result:
+        from rayline.features.prepared import Prepared
+        from rayline.registry.bundle import Bundle
+
+        table = Prepared.load(Path(data.result["path"])).test_table()
+        measured = scored.result.get("infrastructure", {})
+        judgement = blessing.judge(project, Bundle.load(bundle), table, rival, measured)
+        experiment.log_judgement(project.store, trained.result["run_id"], judgement)
+        return blessing.as_result(judgement)
+
+    return project.step("bless", do=do, summary=_bless_line, besides=(rival and rival.digest,))
+
+
+def register(project: Project, trained: Record, scored: Record, judged: Record) -> Record:
+    """Give the Bundle a version number, with its judgement; where it is blessed, it becomes the challenger."""
 
     def do() -> Result:
         from rayline.registry.bundle import Bundle
 
         bundle = Bundle.load(Path(scored.result["bundle"]))
         version = project.store.register(bundle, trained.result["run_id"])
-        project.store.set_alias(project.config.name, "challenger", version.number)
+        blessing.record(project.store, version, blessing.of_result(judged.result))
+        if judged.result["blessed"]:
+            project.store.set_alias(project.config.name, "challenger", version.number)
         return {"version": version.number, "uri": version.uri}
 
     name = project.config.name
-    return project.step("register", do=do, summary=lambda result: f"{name} version {result['version']}")
+    return project.step(
+        "register", do=do, summary=lambda result: f"{name} version {result['version']}", besides=(judged.key,)
+    )
 
 
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
@@ -276,6 +302,12 @@ def _tune_line(result: Result) -> str:
 
 def _evaluate_line(result: Result) -> str:
     return f"{_scores(result['metrics'])} on {result['rows']:,} test rows"
+
+
+def _bless_line(result: Result) -> str:
+    from rayline.evaluation.gates import summary
+
+    return summary(blessing.of_result(result))
 
 
 def _skew_line(result: Result) -> str:

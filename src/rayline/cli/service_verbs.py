@@ -9,13 +9,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rayline.cli import show
-from rayline.cli.options import Json, ProjectFile, Service, named_project, project_storage, selected
+from rayline.cli.options import Force, Json, ProjectFile, Service, named_project, project_storage, selected
 
 
 def deploy(
     service: Annotated[str, Parameter(help="NAME, NAME@VERSION or NAME@ALIAS; default: the champion.")],
     /,
     *,
+    force: Force = None,
     config: ProjectFile = None,
 ) -> int:
     """Give a version all traffic at once: the first of a service, or without the steps of a rollout."""
@@ -28,7 +29,8 @@ def deploy(
     with show.flow(loaded.name) as listener:
         project = Project(loaded, listener=listener)
         version = project.store.version(chosen.name, chosen.selector)
-        ended = release.release(project, version.number, plan=RolloutConfig(strategy="all_at_once"), insist=True)
+        at_once = RolloutConfig(strategy="all_at_once")
+        ended = release.release(project, version.number, plan=at_once, insist=True, force=force)
     return show.released(ended)
 
 

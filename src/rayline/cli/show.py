@@ -38,6 +38,7 @@ WORKING = {
     "tune": "searching",
     "evaluate": "measuring on the test part",
     "skew": "asking the bundle as a service would",
+    "bless": "judging by the gates, beside the champion",
     "register": "registering",
     "release": "bringing to live traffic",
 }
@@ -46,6 +47,12 @@ WORKING = {
 def line(text: str) -> None:
     """Print one plain line."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def notices(event: Event) -> None:
+    """Print what the user should know, of a verb that draws no steps."""
+    if isinstance(event, Notice):
+        line(event.text)
 
 
 def compact(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from rayline.config.gates import BehaviourConfig, GateConfig
 from rayline.config.section import Positive, Section, Share
 
 
@@ -31,6 +32,8 @@ class EvaluateConfig(Section, frozen=True, kw_only=True):
         slices: what is looked at on its own.
         worst_slices: how many more are found by themselves, the worst ones.
         min_slice_rows: a slice of fewer rows says nothing.
+        gates: what a version must reach; None: not to be worse than the champion on the task's main metric.
+        behaviour: how answers must, or must not, move when inputs are changed.
     """
 
     rows: Positive = 10_000
@@ -39,3 +42,5 @@ class EvaluateConfig(Section, frozen=True, kw_only=True):
     slices: tuple[SliceConfig, ...] = ()
     worst_slices: Annotated[int, Meta(ge=0, le=50)] = 5
     min_slice_rows: Positive = 50
+    gates: tuple[GateConfig, ...] | None = None
+    behaviour: tuple[BehaviourConfig, ...] = ()
