@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,14 @@ def rival_of(project: Project, bundle: Path) -> Rival | None:
         return None  # so that no database is made to ask it
     store, name = project.store, project.config.name
     champion = _found(store, name, "@champion")
-    if champion is None or champion.digest != verified(bundle)[1]:
-        return champion and Rival(champion.number, champion.digest)
-    before = _found(store, name, champion.tags.get(AGAINST, ""))
-    return before and Rival(before.number, before.digest)
+    if champion is not None and champion.digest == verified(bundle)[1]:
+        champion = _found(store, name, champion.tags.get(AGAINST, ""))
+    return None if champion is None else Rival(champion.number, champion.digest)
+
+
+def digest_of(rival: Rival | None) -> str | None:
+    """Return what a judgement's place in the ledger depends on."""
+    return None if rival is None else rival.digest
 
 
 def _found(store: Store, name: str, selector: str) -> Version | None:
@@ -107,20 +111,15 @@ def judge(
     config = project.config.evaluate
     predictor = bundle.predictor()
     measured = measure(predictor, table)
-    champion, why, notes = None, "", ()
-    if rival is not None:
-        other = _fetched(project, rival)
-        champion, why = comparison.champions_answers(other.predictor(), table, bundle.task, bundle.features.classes)
-        notes = _notes(bundle, other, rival)
-    answers = comparison.Answers(bundle.task, measured.truth, measured.predictions, champion, why)
-    called = "" if rival is None else f"champion v{rival.number}"
-    return Judgement(
-        baseline=rival and rival.number,
-        champion=rival and rival.digest,
-        gates=comparison.judged(config, answers, table, called, infrastructure),
-        behaviour=behaviour.behave(predictor, table, config.behaviour),
-        notes=notes,
-    )
+    answers = comparison.Answers(bundle.task, measured.truth, measured.predictions)
+    moved = behaviour.behave(predictor, table, config.behaviour)
+    if rival is None:
+        return Judgement(None, None, comparison.judged(config, answers, table, "", infrastructure), moved)
+    other = _fetched(project, rival)
+    champion, why = comparison.champions_answers(other.predictor(), table, bundle.task, bundle.features.classes)
+    answers = replace(answers, champion=champion, why=why)
+    gates = comparison.judged(config, answers, table, f"champion v{rival.number}", infrastructure)
+    return Judgement(rival.number, rival.digest, gates, moved, _notes(bundle, other, rival))
 
 
 def _fetched(project: Project, rival: Rival) -> Bundle:
@@ -150,7 +149,7 @@ def record(store: Store, version: Version, judgement: Judgement) -> None:
         version.number,
         {
             TAG: "yes" if judgement.blessed else "no",
-            REASONS: _cut("; ".join(told) or "every gate passed"),
+            REASONS: _cut("\n".join(told) or "every gate passed"),
             AGAINST: "" if judgement.baseline is None else str(judgement.baseline),
         },
     )
@@ -198,8 +197,9 @@ def allow(project: Project, number: int, force: str | None) -> str:
     if state == "no":
         if force is None:
             raise GateRefused(
-                f"version {number} of '{name}' is not blessed: {tags.get(REASONS, 'its gates said no')}. Train a "
-                'better one and run again; or let it pass in your own name, which is kept with it: --force "WHY".'
+                f"version {number} of '{name}' is not blessed:\n{_indented(tags.get(REASONS, 'its gates said no'))}\n"
+                "Train a better one and run again; or let it pass in your own name, which is kept with the version: "
+                'add --force "WHY".'
             )
         tags = {**tags, **_force(project.store, version, force)}
     words = f"let past its gates by {tags.get(FORCED_BY)}: {tags.get(FORCED_REASON)}"
@@ -212,6 +212,10 @@ def _force(store: Store, version: Version, reason: str) -> dict[str, str]:
     tags = {TAG: "forced", FORCED_BY: _user(), FORCED_AT: now, FORCED_REASON: _cut(reason.strip())}
     store.tag_version(version.name, version.number, tags)
     return tags
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def _user() -> str:

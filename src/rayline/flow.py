@@ -235,7 +235,7 @@ def bless(project: Project, data: Record, trained: Record, scored: Record) -> Re
         experiment.log_judgement(project.store, trained.result["run_id"], judgement)
         return blessing.as_result(judgement)
 
-    return project.step("bless", do=do, summary=_bless_line, besides=(rival and rival.digest,))
+    return project.step("bless", do=do, summary=_bless_line, besides=(blessing.digest_of(rival),))
 
 
 def register(project: Project, trained: Record, scored: Record, judged: Record) -> Record:

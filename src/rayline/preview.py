@@ -44,8 +44,7 @@ def _besides(project: Project, step: str) -> tuple[str | None, ...]:
     scored = project.find("evaluate") if step in ("bless", "register") else None
     if scored is None or "bundle" not in scored.result:
         return ()
-    rival = blessing.rival_of(project, Path(scored.result["bundle"]))
-    digest = rival and rival.digest
+    digest = blessing.digest_of(blessing.rival_of(project, Path(scored.result["bundle"])))
     return (digest,) if step == "bless" else (project.key("bless", digest),)
 
 

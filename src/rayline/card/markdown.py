@@ -50,7 +50,5 @@ def _table(table: Table) -> list[str]:
 
 
 def _row(cells: tuple[str | Cell, ...]) -> str:
-    shown = [
-        escaped(each) if isinstance(each, str) else f"{_SIGNS[each.tone]}{escaped(each.text)}" for each in cells
-    ]
+    shown = [escaped(each) if isinstance(each, str) else f"{_SIGNS[each.tone]}{escaped(each.text)}" for each in cells]
     return f"| {' | '.join(shown)} |"
