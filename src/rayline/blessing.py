@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayline.errors import GateRefused, NotFoundError, UsageError
-from rayline.evaluation.gates import Judgement
+from rayline.evaluation.gates import Judgement, tried
 from rayline.events import Notice
 from rayline.project import Project
 
@@ -86,12 +86,12 @@ def check(project: Project, prepared: Path) -> None:
     found = Prepared.load(prepared)
     sliced = any(gate.slice is not None for gate in config.gates or ())
     columns = found.test_table().column_names if sliced else []
-    comparison.check(config, found.features.schema, columns, ())
+    comparison.check(config, found.features.schema, columns)
     behaviour.check(config.behaviour, found.features.schema, found.features.input_columns)
 
 
 def judge(
-    project: Project, bundle: Bundle, table: pa.Table, rival: Rival | None, infrastructure: Mapping[str, float]
+    project: Project, bundle: Bundle, table: pa.Table, rival: Rival | None, evaluation: Mapping[str, Any]
 ) -> Judgement:
     """Judge a bundle by all gates, beside its rival on the same rows, and by the behavioural tests.
 
@@ -100,26 +100,25 @@ def judge(
         bundle: what is judged.
         table: the raw test rows.
         rival: what it is compared with.
-        infrastructure: what the infrastructure check measured, by name.
+        evaluation: as ``evaluation.json`` has it.
 
     Raises:
         BundleError: the rival's bundle is damaged.
     """
     from rayline.evaluation import behaviour, comparison
-    from rayline.evaluation.metrics import evaluate as measure
 
-    config = project.config.evaluate
+    config, features = project.config.evaluate, bundle.features
     predictor = bundle.predictor()
-    measured = measure(predictor, table)
-    answers = comparison.Answers(bundle.task, measured.truth, measured.predictions)
+    answers = comparison.Answers(bundle.task, comparison.truth_of(features, table), predictor.predict_table(table))
     moved = behaviour.behave(predictor, table, config.behaviour)
+    limits = tried(evaluation.get("infrastructure"))
     if rival is None:
-        return Judgement(None, None, comparison.judged(config, answers, table, "", infrastructure), moved)
+        return Judgement(None, None, (*comparison.judged(config, answers, table, ""), *limits), moved)
     other = _fetched(project, rival)
-    champion, why = comparison.champions_answers(other.predictor(), table, bundle.task, bundle.features.classes)
+    champion, why = comparison.champions_answers(other.predictor(), table, bundle.task, features.classes)
     answers = replace(answers, champion=champion, why=why)
-    gates = comparison.judged(config, answers, table, f"champion v{rival.number}", infrastructure)
-    return Judgement(rival.number, rival.digest, gates, moved, _notes(bundle, other, rival))
+    gates = comparison.judged(config, answers, table, f"champion v{rival.number}")
+    return Judgement(rival.number, rival.digest, (*gates, *limits), moved, _notes(bundle, other, rival))
 
 
 def _fetched(project: Project, rival: Rival) -> Bundle:

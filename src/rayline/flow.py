@@ -79,7 +79,7 @@ def run(
             return Outcome((prepared, trained, scored), None)
         alike = skew(project, prepared, trained, scored)
         judged = bless(project, prepared, trained, scored)
-        version = register(project, trained, scored, judged)
+        version = register(project, prepared, trained, scored, judged)
         blessing.refuse(config.name, version.result["version"], blessing.of_result(judged.result))
         steps = (prepared, trained, scored, alike, judged, version)
         if until == "register":
@@ -230,7 +230,7 @@ def bless(project: Project, data: Record, trained: Record, scored: Record) -> Re
         from rayline.registry.bundle import Bundle
 
         table = Prepared.load(Path(data.result["path"])).test_table()
-        measured = scored.result.get("infrastructure", {})
+        measured = scored.result.get("evaluation", {})
         judgement = blessing.judge(project, Bundle.load(bundle), table, rival, measured)
         experiment.log_judgement(project.store, trained.result["run_id"], judgement)
         return blessing.as_result(judgement)
@@ -238,8 +238,8 @@ def bless(project: Project, data: Record, trained: Record, scored: Record) -> Re
     return project.step("bless", do=do, summary=_bless_line, besides=(blessing.digest_of(rival),))
 
 
-def register(project: Project, trained: Record, scored: Record, judged: Record) -> Record:
-    """Give the Bundle a version number, with its judgement; where it is blessed, it becomes the challenger."""
+def register(project: Project, data: Record, trained: Record, scored: Record, judged: Record) -> Record:
+    """Give the Bundle a version number, its judgement and its model card; a blessed one becomes the challenger."""
 
     def do() -> Result:
         from rayline.registry.bundle import Bundle
@@ -249,7 +249,23 @@ def register(project: Project, trained: Record, scored: Record, judged: Record) 
         blessing.record(project.store, version, blessing.of_result(judged.result))
         if judged.result["blessed"]:
             project.store.set_alias(project.config.name, "challenger", version.number)
-        return {"version": version.number, "uri": version.uri}
+        card = experiment.log_card(
+            project.store,
+            CardSource(
+                config=project.config,
+                bundle=bundle,
+                version=version.number,
+                created=version.created,
+                run_id=version.run_id,
+                training={**trained.result, "seconds": trained.seconds},
+                evaluation=scored.result.get("evaluation", {}),
+                judgement=judgement,
+                test=Prepared.load(Path(data.result["path"])).test_table(),
+                plots=pictures_of(scored.result.get("plots")),
+            ),
+            project.storage / "cards",
+        )
+        return {"version": version.number, "uri": version.uri, "card": str(card)}
 
     name = project.config.name
     return project.step(

@@ -33,18 +33,26 @@ def preview(config: Config) -> tuple[PlannedStep, ...]:
         if step != ("tune" if config.tune is None else "train"):
             cached = project.find(step, *_besides(project, step)) is not None
             steps.append(PlannedStep(step, cached, needs.get(step, 0.0), _why(config, step, cached)))
-    record = None
-    if all(step.cached for step in steps):
-        record = project.find("register", *_besides(project, "register"))
-    return (*steps, _release_step(config, None if record is None else record.result["version"]))
+    if not all(step.cached for step in steps):
+        return (*steps, _release_step(config, None))
+    judged, registered = (project.find(step, *_besides(project, step)) for step in ("bless", "register"))
+    assert judged is not None
+    assert registered is not None
+    version = registered.result["version"]
+    if not judged.result.get("blessed", True):
+        why = f"version {version} is not blessed: the run ends here, unless you let it past its gates by --force"
+        return (*steps, PlannedStep("release", False, 0.0, why))
+    return (*steps, _release_step(config, version))
 
 
 def _besides(project: Project, step: str) -> tuple[str | None, ...]:
     """Return what decides a step beside the configuration: who the champion is, and how it was judged beside it."""
-    scored = project.find("evaluate") if step in ("bless", "register") else None
-    if scored is None or "bundle" not in scored.result:
+    if step not in ("bless", "register"):
         return ()
-    digest = blessing.digest_of(blessing.rival_of(project, Path(scored.result["bundle"])))
+    scored = project.find("evaluate")
+    digest = None
+    if scored is not None and "bundle" in scored.result:
+        digest = blessing.digest_of(blessing.rival_of(project, Path(scored.result["bundle"])))
     return (digest,) if step == "bless" else (project.key("bless", digest),)
 
 

@@ -18,7 +18,7 @@ class GateConfig(Section, frozen=True, kw_only=True):
     inconclusive, and so is a gate that has too few rows.
 
     Attributes:
-        metric: of the evaluation (``rmse``), or of the infrastructure check (``latency_p95_ms``).
+        metric: a score of the task, such as ``rmse``. What serving may take stands in ``evaluate.limits``.
         at_least: what it must reach.
         at_most: what it may not exceed.
         compare: with the version that has the traffic, on the same rows. The first version has none to compare with.

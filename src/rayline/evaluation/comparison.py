@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from rayline.features.schema import Schema
+    from rayline.features.transform import FittedFeatureSet
     from rayline.registry.predictor import Predictions, Predictor
 
 MOST_RESAMPLES = 20_000
@@ -56,29 +57,21 @@ def asked(config: EvaluateConfig, task: Task) -> tuple[GateConfig, ...]:
     return laws.default_gates(MAIN[task], better(MAIN[task]))
 
 
-def check(config: EvaluateConfig, schema: Schema, columns: Iterable[str], infrastructure: Iterable[str]) -> None:
+def check(config: EvaluateConfig, schema: Schema, columns: Iterable[str]) -> None:
     """Refuse gates that name what is not there.
 
     Args:
         config: whose gates.
         schema: of the table.
         columns: of the test part.
-        infrastructure: the names of what the infrastructure check measures.
 
     Raises:
         ConfigError: a metric or a column is unknown; it names the nearest.
     """
     for place, gate in enumerate(config.gates or ()):
-        where, plain = f"evaluate.gates[{place}]", frozenset(infrastructure)
-        if gate.metric in plain:
-            if gate.compare is not None or gate.slice is not None:
-                raise ConfigError(
-                    f"{where}: '{gate.metric}' is measured once for the whole bundle: give at_most, and no slice."
-                )
-            continue
-        known = scores_of(schema.task)
+        where, known = f"evaluate.gates[{place}]", scores_of(schema.task)
         if gate.metric not in known:
-            words = suggestion(gate.metric, (*known, *plain))
+            words = suggestion(gate.metric, known)
             raise ConfigError(f"{where}: metric '{gate.metric}' is unknown for a {schema.task} task. {words}")
         if gate.compare is not None and better(gate.metric) == "zero":
             raise ConfigError(f"{where}: '{gate.metric}' should be near zero, and is not compared: give at_most.")
@@ -89,6 +82,15 @@ def _check_slice(where: str, gate: GateConfig, columns: tuple[str, ...]) -> None
     if gate.slice not in (None, EVERY_SLICE, *columns):
         assert gate.slice is not None
         raise ConfigError(f"{where}: column '{gate.slice}' is not in the test part. {suggestion(gate.slice, columns)}")
+
+
+def truth_of(features: FittedFeatureSet, table: pa.Table) -> NDArray[Any]:
+    """Return the truth of raw rows as ``scores.score`` takes it."""
+    import pyarrow as pa
+
+    if features.task != "regression":
+        return features.encode_target(table)
+    return np.asarray(table.column(features.schema.target).cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
 def champions_answers(
@@ -120,13 +122,7 @@ def _in_order(answers: Predictions, classes: tuple[str, ...]) -> Predictions:
     return Predictions(place[answers.values], chances, classes)
 
 
-def judged(
-    config: EvaluateConfig,
-    answers: Answers,
-    table: pa.Table,
-    baseline: str,
-    infrastructure: Mapping[str, float],
-) -> tuple[Judged, ...]:
+def judged(config: EvaluateConfig, answers: Answers, table: pa.Table, baseline: str) -> tuple[Judged, ...]:
     """Judge all gates of a configuration.
 
     Args:
@@ -134,16 +130,9 @@ def judged(
         answers: of both models to the rows of ``table``.
         table: raw rows, which slices are taken of.
         baseline: what the champion is called; empty where there is none.
-        infrastructure: what the infrastructure check measured, by name.
     """
-    found: list[Judged] = []
-    for gate in asked(config, answers.task):
-        if gate.metric in infrastructure:
-            value = infrastructure[gate.metric]
-            found.append(laws.judge(gate, "min", Sample("", None, value, None, value, value), baseline="", min_rows=0))
-        else:
-            found += _judged_gate(gate, config, answers, table, baseline)
-    return tuple(found)
+    gates = asked(config, answers.task)
+    return tuple(each for gate in gates for each in _judged_gate(gate, config, answers, table, baseline))
 
 
 def _judged_gate(

@@ -8,7 +8,7 @@ counts for neither. A gate over ``k`` slices divides its error rate among them (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ class Judgement:
     Attributes:
         baseline: the champion's number; None where there was none.
         champion: the champion's digest.
-        gates: in the order of the configuration, slices in theirs.
+        gates: in the order of the configuration, slices in theirs; then the limits of the infrastructure.
         behaviour: in the order of the configuration.
         notes: what a person should know of how it was judged.
     """
@@ -196,6 +196,29 @@ def behaved(name: str, held: int, rows: int, *, at_least: float, min_rows: int, 
         verdict = "failed"
         reason = f"{rule} in {share:.1%} < {at_least:.1%} of rows" + (f"; worst: {worst}" if worst else "")
     return Judged(name, "", verdict, reason, rows, needed, verdict != "passed", share)
+
+
+def tried(infrastructure: Mapping[str, Any] | None) -> tuple[Judged, ...]:
+    """Judge what a bundle did in a process of its own, as ``evaluation.json`` has it: it serves, within each limit.
+
+    Args:
+        infrastructure: its part of that name; None where it was not tried.
+    """
+    if infrastructure is None:
+        return ()
+    if infrastructure["failure"]:
+        reason = f"failed in a process of its own: {infrastructure['failure']}"
+        return (Judged("serving", "", "failed", reason, stops=True),)
+    return tuple(_limited(each) for each in infrastructure["verdicts"])
+
+
+def _limited(verdict: Mapping[str, Any]) -> Judged:
+    value, what = verdict["value"], verdict["quantity"]
+    if value is None:
+        return Judged(what, "", "inconclusive", "could not be measured", stops=True)
+    holds = bool(verdict["ok"])
+    reason = f"{_plain(value)} {'<=' if holds else '>'} {_plain(verdict['limit'])}"
+    return Judged(what, "", "passed" if holds else "failed", reason, stops=not holds, value=value)
 
 
 def default_gates(metric: str, better: Better) -> tuple[GateConfig, ...]:

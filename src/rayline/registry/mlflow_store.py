@@ -277,6 +277,15 @@ class MlflowStore:
             for key, value in tags.items():
                 client.set_model_version_tag(name, str(number), key, value)
 
+    def fetch_files(self, run_id: str, artifact_path: str, into: Path) -> Path:
+        """Return a folder with the files of a run."""
+        missing = f"'{artifact_path}' of run '{run_id}'"
+        into.mkdir(parents=True, exist_ok=True)
+        with self._door(f"fetch {missing}", missing=missing) as client:
+            if not client.list_artifacts(run_id, artifact_path):
+                raise NotFoundError(f"run '{run_id}' has no files in '{artifact_path}'.")
+            return Path(client.download_artifacts(run_id, artifact_path, str(into)))
+
     def fetch(self, version: Version, into: Path) -> Path:
         """Return a directory with the version's bundle."""
 
