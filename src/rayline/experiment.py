@@ -187,12 +187,24 @@ def log_judgement(store: Store, run_id: str, judgement: Judgement) -> None:
     store.set_tags(run_id, {"rayline.gates": summary(judgement)})
 
 
-def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bundle, rows: int) -> None:
-    """Keep the test metrics and their plots with the Run that trained the model."""
-    from rayline.evaluation.plots import evaluation_plot
+def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, rows: int) -> None:
+    """Keep the evaluation with the Run that trained the model: metrics, plots, and all of it for programs."""
+    from rayline.evaluation import record
+    from rayline.evaluation.plots import evaluation_plots
 
-    store.log_metrics(run_id, [(f"test_{name}", value, 0) for name, value in evaluation.metrics.items()])
-    store.log_figure(run_id, evaluation_plot(evaluation, rows), f"plots/{_plot_name(bundle.task)}.png")
+    metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
+    if evaluation.calibration is not None:
+        metrics["test_calibration_error"] = evaluation.calibration.error
+    found = evaluation.infrastructure
+    if found is not None:
+        latency = found.one.p99_ms if found.one is not None else None
+        taken = {"size_mb": found.size_mb, "memory_mb": found.memory_mb, "latency_ms": latency}
+        metrics |= {f"bundle_{name}": value for name, value in taken.items() if value is not None}
+    store.log_metrics(run_id, [(name, value, 0) for name, value in metrics.items()])
+    store.log_text(run_id, json.dumps(record.to_json(evaluation), indent=2), "evaluation/evaluation.json")
+    store.log_text(run_id, record.slices_csv(evaluation), "evaluation/slices.csv")
+    for name, figure in evaluation_plots(evaluation, rows).items():
+        store.log_figure(run_id, figure, f"plots/{name}.png")
 
 
 def _log_data(store: Store, run_id: str, prepared: Prepared) -> None:
@@ -206,10 +218,6 @@ def _log_data(store: Store, run_id: str, prepared: Prepared) -> None:
 def _metric(rule: str) -> str:
     """Return a rule as MLflow lets a metric be called."""
     return re.sub(r"[^\w./-]+", "_", rule).strip("_")
-
-
-def _plot_name(task: str) -> str:
-    return "predicted_against_true" if task == "regression" else "confusion_matrix"
 
 
 @contextmanager

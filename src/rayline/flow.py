@@ -5,6 +5,8 @@ Each step is skipped where the ledger already holds its result, so the same comm
 
 from __future__ import annotations
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rayline.training.trainer import TrainData, TrainSpec
     from rayline.tuning.study import Trial
 
+TRYOUT = "rayline.serving.tryout"
 Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
 
 
@@ -181,10 +184,13 @@ def tune(project: Project, data: Record) -> Record:
 
 
 def evaluate(project: Project, data: Record, trained: Record) -> Record:
-    """Make the Bundle and measure it, as it will be served, on the test part."""
+    """Make the Bundle, measure it on the test part as it will be served, and try it in a process of its own."""
     config = project.config
 
     def do() -> Result:
+        from rayline.evaluation import record
+        from rayline.evaluation.infrastructure import infrastructure_of
+        from rayline.evaluation.metrics import Matrix
         from rayline.evaluation.metrics import evaluate as measure
         from rayline.features.pipeline import Prepared
 
@@ -192,9 +198,20 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         prepared = Prepared.load(Path(data.result["path"]))
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
-        evaluation = measure(bundle.predictor(), prepared.test_table())
-        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, bundle, config.evaluate.rows)
-        return {"bundle": str(bundle.path), "metrics": evaluation.metrics, "rows": evaluation.rows}
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tryout") as beside:
+            tried = beside.submit(infrastructure_of, out, TRYOUT, config.evaluate.limits, project.storage)
+            valid = Matrix(*prepared.valid())
+            evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
+            evaluation = dataclasses.replace(evaluation, infrastructure=tried.result())
+        experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
+        for notice in record.notices(evaluation):
+            project.listener(Notice(notice))
+        return {
+            "bundle": str(bundle.path),
+            "metrics": evaluation.metrics,
+            "rows": evaluation.rows,
+            "evaluation": record.to_json(evaluation),
+        }
 
     return project.step("evaluate", do=do, summary=_evaluate_line)
 
@@ -242,30 +259,22 @@ def register(project: Project, data: Record, trained: Record, scored: Record, ju
     """Give the Bundle a version number, its judgement and its model card; a blessed one becomes the challenger."""
 
     def do() -> Result:
+        from rayline.card.source import CardSource
+        from rayline.card.writing import keep_card
+        from rayline.features.prepared import Prepared
         from rayline.registry.bundle import Bundle
 
+        store, judgement = project.store, blessing.of_result(judged.result)
         bundle = Bundle.load(Path(scored.result["bundle"]))
-        version = project.store.register(bundle, trained.result["run_id"])
-        blessing.record(project.store, version, blessing.of_result(judged.result))
-        if judged.result["blessed"]:
-            project.store.set_alias(project.config.name, "challenger", version.number)
-        card = experiment.log_card(
-            project.store,
-            CardSource(
-                config=project.config,
-                bundle=bundle,
-                version=version.number,
-                created=version.created,
-                run_id=version.run_id,
-                training={**trained.result, "seconds": trained.seconds},
-                evaluation=scored.result.get("evaluation", {}),
-                judgement=judgement,
-                test=Prepared.load(Path(data.result["path"])).test_table(),
-                plots=pictures_of(scored.result.get("plots")),
-            ),
-            project.storage / "cards",
-        )
-        return {"version": version.number, "uri": version.uri, "card": str(card)}
+        version = store.register(bundle, trained.result["run_id"])
+        blessing.record(store, version, judgement)
+        if judgement.blessed:
+            store.set_alias(project.config.name, "challenger", version.number)
+        training = {**trained.result, "seconds": trained.seconds}
+        table = Prepared.load(Path(data.result["path"])).test_table()
+        measured = scored.result["evaluation"]
+        keep_card(store, CardSource(project.config, bundle, version, training, measured, judgement, table))
+        return {"version": version.number, "uri": version.uri}
 
     name = project.config.name
     return project.step(
@@ -317,7 +326,9 @@ def _tune_line(result: Result) -> str:
 
 
 def _evaluate_line(result: Result) -> str:
-    return f"{_scores(result['metrics'])} on {result['rows']:,} test rows"
+    from rayline.evaluation.record import line
+
+    return line(result["evaluation"])
 
 
 def _bless_line(result: Result) -> str:

@@ -29,6 +29,7 @@ FROZEN = {
     "rollout undo": ["NAME", "--config"],
     "predict": ["NAME", "FILE", "--version", "--out", "--config", "--json"],
     "lineage": ["VERSION", "--config", "--json"],
+    "card": ["VERSION", "--out", "--config"],
     "ui": ["--config", "--port"],
     "stop": ["--storage", "--config"],
     "demo": ["--keep", "--port", "--out"],

@@ -85,7 +85,7 @@ def analyses(source: CardSource) -> tuple[Part, ...]:
         part("Calibration", *_calibration(evaluation), level=3),
         part("Plots", *_plots(source), level=3),
         part("Serving", *_serving(evaluation), level=3),
-        part("Gates", *_gates(source.judgement, source.version), level=3),
+        part("Gates", *_gates(source.judgement), level=3),
         part("Behavioural tests", *_judged(source.judgement.behaviour, "test"), level=3),
     )
 
@@ -163,7 +163,7 @@ def _serving(evaluation: Mapping[str, Any]) -> tuple[Block, ...]:
     return facts(pairs)
 
 
-def _gates(judgement: Judgement, version: int) -> tuple[Block, ...]:
+def _gates(judgement: Judgement) -> tuple[Block, ...]:
     against = (
         "No baseline: when this version was judged, there was no champion to compare it with."
         if judgement.baseline is None

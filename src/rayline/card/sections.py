@@ -24,7 +24,7 @@ def page(source: CardSource) -> Page:
     """Return the card of a version."""
     config = source.config
     return Page(
-        title=f"{config.name}, version {source.version}",
+        title=f"{config.name}, version {source.version.number}",
         subtitle=config.card.description or _headline(source),
         lead=measured.badges(source),
         parts=(
@@ -79,7 +79,7 @@ def _details(source: CardSource) -> tuple[Part, ...]:
                 ("Owner", card.owner),
                 ("Contact", card.contact),
                 ("Licence", card.licence),
-                ("Registered", _time(source.created)),
+                ("Registered", _time(source.version.created)),
                 ("Task", f"{bundle.task} of '{bundle.features.schema.target}'"),
                 ("Classes", _named(bundle.features.classes)),
                 ("Model", str(model.get("builder", ""))),
@@ -211,7 +211,7 @@ def _lineage(source: CardSource) -> tuple[Part, ...]:
         "Lineage",
         blocks=facts(
             [
-                ("MLflow run", source.run_id),
+                ("MLflow run", source.version.run_id),
                 ("Study", made.get("study_run_id")),
                 ("Code", made.get("code_commit")),
                 ("Features", source.bundle.manifest.features),

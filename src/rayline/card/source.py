@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rayline.config import Config
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from rayline.registry.bundle import Bundle
+    from rayline.registry.store import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,7 @@ class CardSource:
     Attributes:
         config: how it was made, with the ``card`` section of people's own words.
         bundle: what serves.
-        version: its number.
-        created: Unix time in seconds.
-        run_id: of the training, and ``study``, ``trials`` of the search that it came from.
+        version: its number, its run and when it was registered.
         training: the result of the step that trained it, with ``seconds``.
         evaluation: ``evaluation.json``; it may lack what was not measured.
         judgement: how its gates and behavioural tests came out.
@@ -34,11 +33,9 @@ class CardSource:
 
     config: Config
     bundle: Bundle
-    version: int
-    created: float
-    run_id: str
+    version: Version
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     judgement: Judgement
     test: pa.Table
-    plots: Mapping[str, bytes]
+    plots: Mapping[str, bytes] = field(default_factory=dict)

@@ -219,6 +219,17 @@ def lineage(found: Lineage, *, as_json: bool = False) -> None:
         console.print(picture(found))
 
 
+def card(folder: Path) -> None:
+    """Print a model card, and where its page is."""
+    from rich.markdown import Markdown
+
+    from rayline.card.writing import HTML, MARKDOWN
+
+    text = (folder / MARKDOWN).read_text(encoding="utf-8")
+    console.print(Markdown(text) if console.is_terminal else text, markup=False, soft_wrap=not console.is_terminal)
+    line(f"The page with its plots: {folder / HTML}")
+
+
 def rollout(state: RolloutState, *, as_json: bool = False) -> int:
     """Print a rollout; return its exit code."""
     from rayline.cli.rollout_picture import picture

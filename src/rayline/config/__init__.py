@@ -20,7 +20,7 @@ from rayline.config.columns import (
     kind_of,
 )
 from rayline.config.data import DataConfig, SplitConfig, SqlConfig
-from rayline.config.evaluation import EvaluateConfig, SliceConfig
+from rayline.config.evaluation import CostConfig, EvaluateConfig, LimitsConfig, SliceConfig
 from rayline.config.features import FeaturesConfig
 from rayline.config.gates import (
     BehaviourConfig,
@@ -59,6 +59,7 @@ __all__ = [
     "ColumnConfig",
     "ColumnKind",
     "Config",
+    "CostConfig",
     "DataConfig",
     "DatePart",
     "DatetimeConfig",
@@ -71,6 +72,7 @@ __all__ = [
     "ImageConfig",
     "InvarianceConfig",
     "JoinConfig",
+    "LimitsConfig",
     "MetricCondition",
     "ModelConfig",
     "NumericConfig",

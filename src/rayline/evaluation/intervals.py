@@ -6,10 +6,10 @@ such as a log loss or an area near 1; BCa bounds are right to the second order o
 test needs. The acceleration comes from a jackknife that leaves out each row, or each of ``LEFT_OUT`` groups of rows.
 
 Two things keep large parts fast. Beyond ``UNITS`` rows, rows are dealt at random to so many groups, and groups are
-drawn: the mean of m rows spreads as ``1 / sqrt(m)`` of one, so the interval keeps its width. And a score that ranks rows
-costs a pass over all of them for each resample: beyond ``PASSES`` rows in all, ``FEW`` resamples give a standard error,
-for which they are enough (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6), and the
-bounds are the normal ones.
+drawn: the mean of m rows spreads as ``1 / sqrt(m)`` of one, so the interval keeps its width. And a score that ranks
+rows costs a pass over all of them for each resample: beyond ``PASSES`` rows in all, ``FEW`` resamples give a standard
+error, for which they are enough (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6), and
+the bounds are the normal ones.
 """
 
 from __future__ import annotations

@@ -130,9 +130,9 @@ def score(name: str, task: Task, truth: NDArray[Any], predictions: Predictions, 
 
 def summing_to_one(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     """Return probabilities (n, classes) in double precision; in single precision they sum to 1 to seven digits only."""
-    doubled: NDArray[np.float64] = probabilities.astype(np.float64)
-    doubled /= doubled.sum(axis=1, keepdims=True)
-    return doubled
+    doubled = np.asarray(probabilities, dtype=np.float64)
+    total = doubled.sum(axis=1, keepdims=True)
+    return np.asarray(doubled / total, dtype=np.float64)
 
 
 def row_losses(task: Task, truth: NDArray[Any], predictions: Predictions) -> NDArray[np.float64]:

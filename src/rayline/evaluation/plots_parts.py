@@ -1,0 +1,79 @@
+"""Plots of groups of rows: bins of the calibration, and slices with their intervals."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rayline.evaluation.canvas import COLOUR, GREY, SECOND_COLOUR, canvas
+from rayline.evaluation.scores import MAIN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rayline.evaluation.calibration import Calibration
+    from rayline.evaluation.intervals import Interval
+    from rayline.evaluation.metrics import Evaluation
+
+MOST_SLICES = 40
+"""So many slices are drawn; ``slices.csv`` has all."""
+_TEXT = 60  # characters of a slice's name
+
+
+def calibration(found: Calibration) -> Figure:
+    """Draw what was so against what was said, in bins of equally many rows."""
+    share = found.what != "answer"
+    title = f"Reliability, calibration error {found.error:.3g}"
+    up = "share that was so" if share else "mean truth"
+    figure, axes = canvas(title, found.what, up)
+    said, so = [each.said for each in found.bins], [each.so for each in found.bins]
+    reach = [
+        [_reach(each.so, each.low) for each in found.bins],
+        [_reach(each.high, each.so) for each in found.bins],
+    ]
+    axes.errorbar(said, so, yerr=reach, fmt="o-", color=COLOUR, ecolor=GREY, markersize=4, linewidth=1, label="model")
+    ends = [0.0, 1.0] if share else [min(*said, *so), max(*said, *so)]
+    axes.plot(ends, ends, color=SECOND_COLOUR, linewidth=1, linestyle="--", label="as said")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def slices(evaluation: Evaluation) -> Figure:
+    """Draw the main score of each slice with its interval, named slices first, found ones in another colour."""
+    name = _score_drawn(evaluation)
+    drawn = [each for each in evaluation.slices if name in each.scores][:MOST_SLICES]
+    height = 1.6 + 0.28 * max(1, len(drawn))
+    confidence = f"{evaluation.confidence:.0%} interval"
+    figure, axes = canvas(f"Slices: {name} with its {confidence}", name, "", height)
+    for place, each in enumerate(drawn):
+        interval = each.scores[name]
+        colour = COLOUR if each.worst is None else SECOND_COLOUR
+        axes.errorbar(interval.value, place, xerr=_reaches(interval), fmt="o", color=colour, markersize=4, capsize=2)
+    texts = [f"{_cut(each.slice.name)}  ({len(each.slice):,})" for each in drawn]
+    axes.set_yticks(range(len(drawn)), texts, fontsize=8)
+    axes.set_ylim(len(drawn) - 0.4, -0.6)
+    whole = evaluation.intervals.get(name)
+    if whole is not None:
+        axes.axvline(whole.value, color=GREY, linewidth=1, linestyle="--")
+        if math.isfinite(whole.low):
+            axes.axvspan(whole.low, whole.high, color=GREY, alpha=0.2, linewidth=0)
+    return figure
+
+
+def _score_drawn(evaluation: Evaluation) -> str:
+    """Return the main score, or accuracy where few slices define that."""
+    name = MAIN[evaluation.task]
+    defined = sum(name in each.scores for each in evaluation.slices)
+    return name if 2 * defined >= len(evaluation.slices) else "accuracy"
+
+
+def _reaches(interval: Interval) -> list[list[float]]:
+    return [[_reach(interval.value, interval.low)], [_reach(interval.high, interval.value)]]
+
+
+def _reach(more: float, less: float) -> float:
+    return max(0.0, more - less) if math.isfinite(more - less) else 0.0
+
+
+def _cut(text: str) -> str:
+    return (text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…").replace("$", r"\$")
