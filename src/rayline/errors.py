@@ -12,6 +12,7 @@
     │   ├── ValidationFailed      data breaks its schema
     │   ├── TrainingFailed        training ended without a usable model
     │   ├── SkewFound             a bundle serves other numbers than it was trained and measured on
+    │   ├── GateRefused           a version did not reach what its gates ask, so it may not meet live traffic
     │   └── RolloutRefused        the rollout's state does not allow what was asked
     └── EnvironmentFailed         what Rayline runs on is missing or broken                (exit 3)
         ├── ClusterError          Ray cannot be reached or started, or a port is taken
@@ -97,6 +98,10 @@ class TrainingFailed(CheckFailed):
 
 class SkewFound(CheckFailed):
     """A bundle serves other features or predictions than it was trained and measured on."""
+
+
+class GateRefused(CheckFailed):
+    """A version did not reach what its gates ask, so it may not meet live traffic."""
 
 
 class RolloutRefused(CheckFailed):

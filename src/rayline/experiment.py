@@ -16,6 +16,7 @@ from rayline.registry.store import Point, RunWrites, Store, now_ms
 from rayline.tracked import RUN, STUDY, Identity, Tracked, tracked
 
 if TYPE_CHECKING:
+    from rayline.evaluation.gates import Judgement
     from rayline.evaluation.metrics import Evaluation
     from rayline.features.pipeline import Prepared
     from rayline.registry.bundle import Bundle
@@ -220,6 +221,14 @@ def log_skew(store: Store, run_id: str, rows: int, largest: float, message: str)
     """Keep with the Run what the skew test found: how many rows, the largest difference, and what it refused."""
     _log_once(store, run_id, {"skew_rows": rows, "skew_largest_difference": largest})
     store.set_tags(run_id, {"rayline.skew": message or f"none in {rows:,} training rows"})
+
+
+def log_judgement(store: Store, run_id: str, judgement: Judgement) -> None:
+    """Keep with the Run how its gates and behavioural tests came out, with all their numbers."""
+    from rayline.evaluation.gates import summary, to_json
+
+    store.log_text(run_id, json.dumps(to_json(judgement), indent=1, ensure_ascii=False), "gates.json")
+    store.set_tags(run_id, {"rayline.gates": summary(judgement)})
 
 
 def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, rows: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import experiment, release
+from rayline import blessing, experiment, release
 from rayline.config import Config, plain, with_values
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, TrialEnded, silent
@@ -65,6 +65,7 @@ def run(
         listener: hears each step, epoch and trial.
 
     Raises:
+        GateRefused: the version is registered, and its gates said no.
         RaylineError: any of them; finished steps are kept, and the same call resumes after them.
     """
     if data is not None:
@@ -92,6 +93,7 @@ def _run(project: Project, until: Stop) -> Outcome:
     prepared = features(project)
     if until == "features":
         return Outcome((prepared,), None)
+    blessing.check(project, Path(prepared.result["path"]))
     trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
     if until in ("train", "tune"):
         return Outcome((prepared, trained), None)
@@ -100,8 +102,10 @@ def _run(project: Project, until: Stop) -> Outcome:
     if until == "evaluate":
         return Outcome((prepared, trained, scored), None)
     alike = skew(project, prepared, trained, scored)
-    version = register(project, trained, scored)
-    steps = (prepared, trained, scored, alike, version)
+    judged = bless(project, prepared, trained, scored)
+    version = register(project, prepared, trained, scored, judged)
+    blessing.refuse(config.name, version.result["version"], blessing.of_result(judged.result))
+    steps = (prepared, trained, scored, alike, judged, version)
     if until == "register":
         return Outcome(steps, None)
     return Outcome(steps, release.release(project, version.result["version"]))
@@ -282,19 +286,49 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
     return project.step("skew", do=do, summary=_skew_line)
 
 
-def register(project: Project, trained: Record, scored: Record) -> Record:
-    """Give the Bundle a version number; it becomes the challenger."""
+def bless(project: Project, data: Record, trained: Record, scored: Record) -> Record:
+    """Judge the Bundle by its gates, beside the champion on the same rows, and by its behavioural tests."""
+    bundle = Path(scored.result["bundle"])
+    rival = blessing.rival_of(project, bundle)
 
     def do() -> Result:
+        from rayline.features.prepared import Prepared
         from rayline.registry.bundle import Bundle
 
+        table = Prepared.load(Path(data.result["path"])).test_table()
+        measured = scored.result.get("evaluation", {})
+        judgement = blessing.judge(project, Bundle.load(bundle), table, rival, measured)
+        experiment.log_judgement(project.store, trained.result["run_id"], judgement)
+        return blessing.as_result(judgement)
+
+    return project.step("bless", do=do, summary=_bless_line, besides=(blessing.digest_of(rival),))
+
+
+def register(project: Project, data: Record, trained: Record, scored: Record, judged: Record) -> Record:
+    """Give the Bundle a version number, its judgement and its model card; a blessed one becomes the challenger."""
+
+    def do() -> Result:
+        from rayline.card.source import CardSource
+        from rayline.card.writing import keep_card
+        from rayline.features.prepared import Prepared
+        from rayline.registry.bundle import Bundle
+
+        store, judgement = project.store, blessing.of_result(judged.result)
         bundle = Bundle.load(Path(scored.result["bundle"]))
-        version = project.store.register(bundle, trained.result["run_id"])
-        project.store.set_alias(project.config.name, "challenger", version.number)
+        version = store.register(bundle, trained.result["run_id"])
+        blessing.record(store, version, judgement)
+        if judgement.blessed:
+            store.set_alias(project.config.name, "challenger", version.number)
+        training = {**trained.result, "seconds": trained.seconds}
+        table = Prepared.load(Path(data.result["path"])).test_table()
+        measured = scored.result["evaluation"]
+        keep_card(store, CardSource(project.config, bundle, version, training, measured, judgement, table))
         return {"version": version.number, "uri": version.uri}
 
     name = project.config.name
-    return project.step("register", do=do, summary=lambda result: f"{name} version {result['version']}")
+    return project.step(
+        "register", do=do, summary=lambda result: f"{name} version {result['version']}", besides=(judged.key,)
+    )
 
 
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
@@ -345,6 +379,12 @@ def _evaluate_line(result: Result) -> str:
     from rayline.evaluation.record import line
 
     return line(result["evaluation"])
+
+
+def _bless_line(result: Result) -> str:
+    from rayline.evaluation.gates import summary
+
+    return summary(blessing.of_result(result))
 
 
 def _skew_line(result: Result) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from rayline import blessing
 from rayline.config import Config
 from rayline.project import Project
 from rayline.release import ask, service_url
@@ -29,10 +31,29 @@ def preview(config: Config) -> tuple[PlannedStep, ...]:
     steps: list[PlannedStep] = []
     for step in project.because:
         if step != ("tune" if config.tune is None else "train"):
-            cached = project.find(step) is not None
+            cached = project.find(step, *_besides(project, step)) is not None
             steps.append(PlannedStep(step, cached, needs.get(step, 0.0), _why(config, step, cached)))
-    record = project.find("register") if all(step.cached for step in steps) else None
-    return (*steps, _release_step(config, None if record is None else record.result["version"]))
+    if not all(step.cached for step in steps):
+        return (*steps, _release_step(config, None))
+    judged, registered = (project.find(step, *_besides(project, step)) for step in ("bless", "register"))
+    assert judged is not None
+    assert registered is not None
+    version = registered.result["version"]
+    if not judged.result.get("blessed", True):
+        why = f"version {version} is not blessed: the run ends here, unless you let it past its gates by --force"
+        return (*steps, PlannedStep("release", False, 0.0, why))
+    return (*steps, _release_step(config, version))
+
+
+def _besides(project: Project, step: str) -> tuple[str | None, ...]:
+    """Return what decides a step beside the configuration: who the champion is, and how it was judged beside it."""
+    if step not in ("bless", "register"):
+        return ()
+    scored = project.find("evaluate")
+    digest = None
+    if scored is not None and "bundle" in scored.result:
+        digest = blessing.digest_of(blessing.rival_of(project, Path(scored.result["bundle"])))
+    return (digest,) if step == "bless" else (project.key("bless", digest),)
 
 
 def _why(config: Config, step: str, cached: bool) -> str:

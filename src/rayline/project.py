@@ -135,7 +135,10 @@ class Project:
 
     @cached_property
     def because(self) -> dict[str, tuple[Any, ...]]:
-        """What decides the result of each step, in order: a step's key in the ledger is the digest of it."""
+        """What decides the result of each step, in order: a step's key in the ledger is the digest of it.
+
+        What only the tracking store can tell, such as who the champion is, is given to ``key`` besides.
+        """
         from rayline.features import prepared
         from rayline.features.kinds.function import sources_of
         from rayline.features.pipeline import input_digest
@@ -152,43 +155,55 @@ class Project:
         fit = (key_of("features", *data), plain(config.model), source_digest(config.model), plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
         fitted = key_of("tune", *search) if search else key_of("train", *fit)
-        score = (fitted, plain(config.evaluate))
+        evaluated = plain(config.evaluate)
+        gates = {key: evaluated.pop(key) for key in ("gates", "behaviour")}  # what is asked changes nothing measured
+        score = (fitted, evaluated)
         served = (key_of("evaluate", *score), SKEW_ROWS)
-        name = (key_of("skew", *served), config.name)
+        asked = (key_of("skew", *served), gates)
+        name = (key_of("bless", *asked), config.name)
         return {
             "features": data,
             "train": fit,
             "tune": search,
             "evaluate": score,
             "skew": served,
+            "bless": asked,
             "register": name,
         }
 
-    def key(self, step: str) -> str:
-        """Return the step's key in the ledger."""
-        return key_of(step, *self.because[step])
+    def key(self, step: str, *besides: str | None) -> str:
+        """Return the step's key in the ledger; ``besides`` decides its result too, and stands in no configuration."""
+        return key_of(step, *self.because[step], *besides)
 
-    def find(self, step: str) -> Record | None:
+    def find(self, step: str, *besides: str | None) -> Record | None:
         """Return the finished step where it need not run again."""
-        record = None if self.fresh else self.ledger.find(step, self.key(step))
+        record = None if self.fresh else self.ledger.find(step, self.key(step, *besides))
         return record if record is not None and _still_there(record.result) else None
 
-    def step(self, step: str, *, do: Callable[[], Result], summary: Callable[[Result], str]) -> Record:
+    def step(
+        self,
+        step: str,
+        *,
+        do: Callable[[], Result],
+        summary: Callable[[Result], str],
+        besides: tuple[str | None, ...] = (),
+    ) -> Record:
         """Return the finished step, running it only where the ledger does not hold it.
 
         Args:
             step: its name, one of ``because``.
             do: runs it and gives its result as JSON-ready values.
             summary: one line about a result, for people.
+            besides: see ``key``.
         """
-        known = self.find(step)
+        known = self.find(step, *besides)
         if known is not None:
             self.listener(Finished(step, known.seconds, True, summary(known.result)))
             return known
         self.listener(Started(step))
         began = time.perf_counter()
         result = do()
-        record = Record(step, self.key(step), round(time.perf_counter() - began, 3), result)
+        record = Record(step, self.key(step, *besides), round(time.perf_counter() - began, 3), result)
         self.ledger.write(record)
         self.listener(Finished(step, record.seconds, False, summary(result)))
         return record

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rayline import cluster
+from rayline import blessing, cluster
 from rayline.config import Config, RolloutConfig, plain
 from rayline.errors import RolloutRefused, ServiceError
 from rayline.events import Finished, Notice, RolloutMoved, Started
@@ -39,7 +39,14 @@ class Released:
     ok: bool
 
 
-def release(project: Project, version: int, *, plan: RolloutConfig | None = None, insist: bool = False) -> Released:
+def release(
+    project: Project,
+    version: int,
+    *,
+    plan: RolloutConfig | None = None,
+    insist: bool = False,
+    force: str | None = None,
+) -> Released:
     """Bring a version to live traffic and follow it until it is stable, stopped or waiting for a person.
 
     A service that does not run comes back with the traffic that it had, and only then does anything move. A rollout to
@@ -50,8 +57,10 @@ def release(project: Project, version: int, *, plan: RolloutConfig | None = None
         version: a registered version's number.
         plan: the steps; default: the configuration's.
         insist: try even a version that was taken back before.
+        force: why a version that is not blessed gets traffic all the same; kept with the version.
 
     Raises:
+        GateRefused: its gates said no, and there is no ``force``.
         RolloutRefused: this version was taken back before, or another rollout is under way.
         ServiceError: the service did not come up.
     """
@@ -61,6 +70,7 @@ def release(project: Project, version: int, *, plan: RolloutConfig | None = None
         return _already(project, version, url)
     if not insist:
         _refuse_taken_back(project, version)
+    let_past = blessing.allow(project, version, force)
     project.connect()
     project.listener(Started("release"))
     began = time.perf_counter()
@@ -69,7 +79,7 @@ def release(project: Project, version: int, *, plan: RolloutConfig | None = None
         if _without_champion(project):
             return _first(project, version, service.url, time.perf_counter() - began)
         return _already(project, version, service.url)
-    return follow(project, _started_or_found(project, version, plan))
+    return follow(project, _started_or_found(project, version, plan, let_past))
 
 
 def _running(project: Project, version: int) -> Service:
@@ -83,12 +93,12 @@ def _without_champion(project: Project) -> bool:
     return all("champion" not in each.aliases for each in project.store.versions(project.config.name))
 
 
-def _started_or_found(project: Project, version: int, plan: RolloutConfig | None) -> RolloutState:
+def _started_or_found(project: Project, version: int, plan: RolloutConfig | None, let_past: str) -> RolloutState:
     """Start a rollout, or find the one to this version that an earlier driver started."""
     from rayline.rollout import commands
 
     try:
-        return start(project, version, plan=plan)
+        return _start(project, version, plan, let_past)
     except RolloutRefused:
         state = commands.last(project.config.name, storage=str(project.storage))
         under_way = state is not None and not state.settled and (state.kind, state.canary) == ("rollout", version)
@@ -122,8 +132,19 @@ def check_address(project: Project) -> None:
         check_port(service.host, service.port)
 
 
-def start(project: Project, version: int, *, plan: RolloutConfig | None = None) -> RolloutState:
-    """Start a rollout to a registered version. Raises ``RolloutRefused`` while another is under way."""
+def start(
+    project: Project, version: int, *, plan: RolloutConfig | None = None, force: str | None = None
+) -> RolloutState:
+    """Start a rollout to a registered version.
+
+    Raises:
+        GateRefused: its gates said no, and there is no ``force``: why it gets traffic all the same.
+        RolloutRefused: another one is under way.
+    """
+    return _start(project, version, plan, blessing.allow(project, version, force))
+
+
+def _start(project: Project, version: int, plan: RolloutConfig | None, let_past: str) -> RolloutState:
     from rayline.rollout import commands
 
     config = project.config
@@ -134,7 +155,23 @@ def start(project: Project, version: int, *, plan: RolloutConfig | None = None) 
         version=live_version(project, version),
         tracking_uri=config.registry.tracking_uri,
         experiment=config.registry.experiment or config.name,
+        note=let_past,
     )
+
+
+def promote(project: Project, *, full: bool = False, force: str | None = None) -> RolloutState:
+    """Go on from a pause of the rollout under way; with ``full``, skip every step that is left.
+
+    Raises:
+        GateRefused: the canary's gates said no since it began, and there is no ``force``.
+        RolloutRefused: the rollout does not wait.
+    """
+    from rayline.rollout import commands
+
+    name, storage = project.config.name, str(project.storage)
+    state = commands.status(name, storage=storage)
+    note = blessing.allow(project, state.canary, force) if state.kind == "rollout" and not state.final else ""
+    return commands.promote(name, storage=storage, full=full, note=note if force is not None else "")
 
 
 def follow(project: Project, state: RolloutState) -> Released:

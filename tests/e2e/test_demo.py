@@ -44,6 +44,17 @@ def test_the_reason_is_an_inequality_with_both_numbers(shown: tuple[Path, subpro
     assert re.search(r"of canary v3 [\d.]+ [<>] stable v2 [\d.]+", done.stdout), done.stdout
 
 
+def test_the_gate_refuses_the_bad_version_before_the_rollout_is_forced(
+    shown: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, done = shown
+    refused = re.search(r"roc_auc of version 3 \(n = \d+\) [\d.]+ < champion v2 [\d.]+ - 0.02", done.stdout)
+    forced = re.search(r"v3 is to take over from v2 in 5 steps: loading it; let past its gates by \w+", done.stdout)
+    assert refused is not None, done.stdout
+    assert forced is not None, done.stdout
+    assert refused.start() < forced.start()
+
+
 def test_the_bad_version_never_had_more_than_ten_percent(
     shown: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

@@ -61,7 +61,7 @@ def test_a_broken_transform_is_caught_and_nothing_is_registered(
 
     ended = flow.run(settings, until="register", listener=heard.append)
 
-    assert [record.step for record in ended.steps] == ["features", "train", "evaluate", "skew", "register"]
+    assert [record.step for record in ended.steps] == ["features", "train", "evaluate", "skew", "bless", "register"]
     line = next(event for event in heard if isinstance(event, Finished) and event.step == "skew")
     assert line.summary == "1,000 training rows: serving equals offline (largest difference 0)"
     assert [version.number for version in project.store.versions("table")] == [1]

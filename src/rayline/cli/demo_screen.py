@@ -45,7 +45,10 @@ class DemoScreen(show.FlowScreen):
         requests = sum(line.requests for line in report.answered)
         colour = "green" if report.failures == 0 else "red"
         console.print(f"\n[{colour}]{requests:,} requests, {report.failures} failed[/], in {report.seconds:.0f} s")
-        console.print(f"[green]version {report.promoted} promoted[/]; [red]version {report.returned} taken back[/]:")
+        console.print(
+            f"[green]version {report.promoted} promoted[/]; [red]version {report.returned} taken back[/], "
+            f"which its gate had refused:"
+        )
         console.print(f"  {escape(report.reason)}", soft_wrap=True)
         console.print(f"\nRuns, versions and decisions in MLflow:  {report.tracking}", soft_wrap=True)
         self._address(report)

@@ -24,6 +24,7 @@ def picture(found: Lineage) -> Tree:
     _data(tree, found.data)
     _features(tree, found.features)
     _run(tree, found.run)
+    _gates(tree, found.tags)
     _code(tree, found)
     _traffic(tree, found)
     return tree
@@ -68,6 +69,22 @@ def _run(tree: Tree, run: Run | None) -> None:
     tree.add(f"[cyan]evaluation[/]  {scores or '[dim]none[/]'}")
     if run.skew is not None:
         tree.add(f"[cyan]skew[/]  {escape(run.skew)}")
+
+
+def _gates(tree: Tree, tags: Mapping[str, str]) -> None:
+    state = tags.get("rayline.blessed")
+    if state is None:
+        tree.add("[cyan]gates[/]  [dim]registered before versions were judged[/]")
+        return
+    words = {"yes": "[green]blessed[/]", "no": "[red]not blessed[/]", "forced": "[yellow]not blessed, and forced[/]"}
+    against = tags.get("rayline.blessed.against")
+    beside = f"  beside champion v{against}" if against else ""
+    branch = tree.add(f"[cyan]gates[/]  {words.get(state, escape(state))}{beside}")
+    for reason in tags.get("rayline.blessed.reasons", "").splitlines():
+        branch.add(f"[dim]{escape(reason)}[/]")
+    if state == "forced":
+        by, at, why = (tags.get(f"rayline.blessed.forced_{part}", "") for part in ("by", "at", "reason"))
+        branch.add(f"let past by {escape(by)} at {escape(at)}: {escape(why)}")
 
 
 def _code(tree: Tree, found: Lineage) -> None:

@@ -20,6 +20,10 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON object instead of text.", negative=())]
 Fresh = Annotated[bool, Parameter(help="Run every step again, whatever is cached.", negative=())]
+Force = Annotated[
+    str | None,
+    Parameter(help="Why a version that is not blessed gets traffic all the same; kept with it, with your name."),
+]
 Service = Annotated[str, Parameter(help="The service's name.")]
 ProjectFile = Annotated[
     Path | None, Parameter(name="--config", help="The project's YAML file; default: rayline.yaml, where there is one.")

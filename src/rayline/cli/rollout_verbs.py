@@ -9,7 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from rayline.cli import show
-from rayline.cli.options import Json, ProjectFile, Service, named_project
+from rayline.cli.options import Force, Json, ProjectFile, Service, named_project
 
 RETURN_DEADLINE_S = 60.0
 PLACE = 9  # after deploy in the list of verbs
@@ -26,6 +26,7 @@ def start(
     version: Annotated[str, Parameter(help="The canary: a version's number or @alias.")] = "@challenger",
     plan: Annotated[Path | None, Parameter(help="A YAML file of steps; default: the project's section.")] = None,
     wait: Annotated[bool, Parameter(help="Follow the rollout until it ends or waits.", negative=())] = False,
+    force: Force = None,
     config: ProjectFile = None,
 ) -> int:
     """Start a rollout; refused while another one is under way."""
@@ -33,11 +34,11 @@ def start(
     from rayline.project import Project
     from rayline.rollout.plan import load_plan
 
-    project = Project(named_project(name, config))
+    project = Project(named_project(name, config), listener=show.notices)
     steps = load_plan(plan) if plan is not None else None
     project.connect()
     number = project.store.version(name, version).number
-    state = release.start(project, number, plan=steps)
+    state = release.start(project, number, plan=steps, force=force)
     return _watched(project) if wait else show.rollout(state)
 
 
@@ -69,10 +70,17 @@ def promote(
     /,
     *,
     full: Annotated[bool, Parameter(help="Skip every step that is left.", negative=())] = False,
+    force: Force = None,
     config: ProjectFile = None,
 ) -> int:
     """Go on from a pause; with --full straight to 100 %."""
-    return _ask("promote", name, config, full=full)
+    from rayline import release
+    from rayline.project import Project
+
+    project = Project(named_project(name, config), listener=show.notices)
+    project.connect()
+    show.rollout(release.promote(project, full=full, force=force))
+    return 0
 
 
 @rollout.command(sort_key=3)

@@ -9,13 +9,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rayline.cli import show
-from rayline.cli.options import Json, ProjectFile, Service, named_project, project_storage, selected
+from rayline.cli.options import Force, Json, ProjectFile, Service, named_project, project_storage, selected
 
 
 def deploy(
     service: Annotated[str, Parameter(help="NAME, NAME@VERSION or NAME@ALIAS; default: the champion.")],
     /,
     *,
+    force: Force = None,
     config: ProjectFile = None,
 ) -> int:
     """Give a version all traffic at once: the first of a service, or without the steps of a rollout."""
@@ -28,7 +29,8 @@ def deploy(
     with show.flow(loaded.name) as listener:
         project = Project(loaded, listener=listener)
         version = project.store.version(chosen.name, chosen.selector)
-        ended = release.release(project, version.number, plan=RolloutConfig(strategy="all_at_once"), insist=True)
+        at_once = RolloutConfig(strategy="all_at_once")
+        ended = release.release(project, version.number, plan=at_once, insist=True, force=force)
     return show.released(ended)
 
 
@@ -67,6 +69,24 @@ def lineage(
     return 0
 
 
+def card(
+    version: Annotated[str, Parameter(help="NAME, NAME@VERSION or NAME@ALIAS; default: the champion.")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="A folder for the HTML, the Markdown and its plots.")] = None,
+    config: ProjectFile = None,
+) -> int:
+    """Show the model card of a version: data, scores by slice, gates, limits. No cluster is needed."""
+    from rayline.card.writing import fetch_card
+    from rayline.project import Project
+
+    chosen = selected(version)
+    project = Project(named_project(chosen.name, config))
+    found = project.store.version(chosen.name, chosen.selector)
+    show.card(fetch_card(project.store, found, out or project.storage / "cards" / f"{found.name}-{found.number}"))
+    return 0
+
+
 def ui(*, config: ProjectFile = None, port: Annotated[int, Parameter(help="The page's port.")] = 5000) -> int:
     """Open MLflow's pages over the project's storage, on loopback, until interrupted."""
     from rayline.cli.tracking_pages import serve_pages
@@ -101,4 +121,4 @@ def demo(
         return screen.closing(run_demo(out, port=port, keep=keep, listener=screen))
 
 
-VERBS: tuple[Callable[..., int], ...] = (predict, lineage, ui, stop, demo)
+VERBS: tuple[Callable[..., int], ...] = (predict, lineage, card, ui, stop, demo)

@@ -38,6 +38,7 @@ WORKING = {
     "tune": "searching",
     "evaluate": "measuring on the test part",
     "skew": "asking the bundle as a service would",
+    "bless": "judging by the gates, beside the champion",
     "register": "registering",
     "release": "bringing to live traffic",
 }
@@ -46,6 +47,12 @@ WORKING = {
 def line(text: str) -> None:
     """Print one plain line."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def notices(event: Event) -> None:
+    """Print what the user should know, of a verb that draws no steps."""
+    if isinstance(event, Notice):
+        line(event.text)
 
 
 def compact(value: Any) -> str:
@@ -226,6 +233,17 @@ def lineage(found: Lineage, *, as_json: bool = False) -> None:
         _json(asdict(found))
     else:
         console.print(picture(found))
+
+
+def card(folder: Path) -> None:
+    """Print a model card, and where its page is."""
+    from rich.markdown import Markdown
+
+    from rayline.card.writing import HTML, MARKDOWN
+
+    text = (folder / MARKDOWN).read_text(encoding="utf-8")
+    console.print(Markdown(text) if console.is_terminal else text, markup=False, soft_wrap=not console.is_terminal)
+    line(f"The page with its plots: {folder / HTML}")
 
 
 def rollout(state: RolloutState, *, as_json: bool = False) -> int:

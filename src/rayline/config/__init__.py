@@ -22,6 +22,13 @@ from rayline.config.columns import (
 from rayline.config.data import DataConfig, SplitConfig, SqlConfig
 from rayline.config.evaluation import CostConfig, EvaluateConfig, LimitsConfig, SliceConfig
 from rayline.config.features import FeaturesConfig
+from rayline.config.gates import (
+    BehaviourConfig,
+    CardConfig,
+    DirectionConfig,
+    GateConfig,
+    InvarianceConfig,
+)
 from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
 from rayline.config.model import ModelConfig
 from rayline.config.project import Config
@@ -43,7 +50,9 @@ __all__ = [
     "CONFIG_OF",
     "READ_KINDS",
     "AnalysisConfig",
+    "BehaviourConfig",
     "BooleanConfig",
+    "CardConfig",
     "CategoricalConfig",
     "CheckpointConfig",
     "ColumnBase",
@@ -54,11 +63,14 @@ __all__ = [
     "DataConfig",
     "DatePart",
     "DatetimeConfig",
+    "DirectionConfig",
     "Environment",
     "EvaluateConfig",
     "FeaturesConfig",
     "FunctionConfig",
+    "GateConfig",
     "ImageConfig",
+    "InvarianceConfig",
     "JoinConfig",
     "LimitsConfig",
     "MetricCondition",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from rayline.config.gates import BehaviourConfig, GateConfig
 from rayline.config.section import NonNegative, Positive, Section, Share
 
 
@@ -65,6 +66,8 @@ class EvaluateConfig(Section, frozen=True, kw_only=True):
             part: for the best ``f1``, the largest sum of recall and specificity (``youden``), or the least cost. It is
             recorded as a suggestion, with what it gives on the test part.
         limits: what the Bundle may take in a process of its own.
+        gates: what a version must reach; None: not to be worse than the champion on the task's main metric.
+        behaviour: how answers must, or must not, move when inputs are changed.
     """
 
     rows: Positive = 10_000
@@ -75,3 +78,5 @@ class EvaluateConfig(Section, frozen=True, kw_only=True):
     min_slice_rows: Positive = 50
     threshold: Literal["f1", "youden", "none"] | CostConfig = "f1"
     limits: LimitsConfig = LimitsConfig()
+    gates: tuple[GateConfig, ...] | None = None
+    behaviour: tuple[BehaviourConfig, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rayline.config.data import DataConfig
 from rayline.config.evaluation import EvaluateConfig
 from rayline.config.features import FeaturesConfig
+from rayline.config.gates import CardConfig
 from rayline.config.model import ModelConfig
 from rayline.config.section import Name, Section
 from rayline.config.serving import RegistryConfig, RolloutConfig, ServiceConfig
@@ -27,4 +28,5 @@ class Config(Section, frozen=True, kw_only=True):
     registry: RegistryConfig = RegistryConfig()
     service: ServiceConfig = ServiceConfig()
     rollout: RolloutConfig = RolloutConfig()
+    card: CardConfig = CardConfig()
     storage: str = ".rayline"

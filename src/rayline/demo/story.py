@@ -1,4 +1,4 @@
-"""The demo's story: a baseline goes live, a better version takes over, a bad one is taken back."""
+"""The demo's story: a baseline goes live, a better version takes over, a bad one is refused, forced, and taken back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rayline import cluster, config, flow, release
 from rayline.config import Config, DataConfig
 from rayline.demo.clients import Answered, Clients
-from rayline.errors import CheckFailed, ServiceError
+from rayline.errors import CheckFailed, GateRefused, ServiceError
 from rayline.events import Chapter, Event, Listener, Notice, RolloutMoved
+from rayline.project import Project
 from rayline.scaffold import scaffold
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ SOURCE = "sklearn:breast_cancer"
 TARGET = "target"
 STORAGE = ".rayline"
 SCRAMBLED = "scrambled.csv"
+HELD_OUT = "held_out.csv"
+FORCE = "the demo shows what a rollout does with it"
 WARM_UP_REQUESTS = 150
 
 ANALYSIS = {
@@ -58,6 +61,7 @@ class DemoReport:
         answered: what the clients saw, by phase and version.
         failures: requests that failed; the demo promises none.
         promoted: the version that took over.
+        refused: what the gates said of the version that was then forced past them.
         returned: the version that was taken back.
         reason: why, as the analysis said it.
         seconds: how long it all took.
@@ -66,6 +70,7 @@ class DemoReport:
     answered: tuple[Answered, ...]
     failures: int
     promoted: int
+    refused: str
     returned: int
     reason: str
     seconds: float
@@ -106,9 +111,12 @@ def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Liste
             promoted = _rolled_out(better, clients, listener)
             if promoted.phase != "Healthy":
                 raise CheckFailed(f"version {promoted.version} should have taken over, but: {promoted.message}")
-            listener(Chapter("A bad model, trained on scrambled labels: version 3 is caught and taken back"))
+            listener(Chapter("A bad model, trained on scrambled labels: version 3 does not pass its gate"))
             clients.phase = "while v3 is made"
-            returned = _rolled_out(_scrambled(written.file, better, out), clients, listener)
+            bad = _scrambled(written.file, better, baseline, out)
+            refused = _refused(bad, listener)
+            listener(Chapter("Forced past the gate all the same: the rollout catches version 3 and takes it back"))
+            returned = _forced(bad, clients, listener)
             if returned.phase != "Degraded":
                 raise CheckFailed(f"version {returned.version} should have been taken back, but: {returned.message}")
             clients.phase = f"back on v{promoted.version}"
@@ -118,6 +126,7 @@ def run_demo(out: Path, *, port: int = 8000, keep: bool = False, listener: Liste
             answered=clients.table(),
             failures=clients.failures,
             promoted=promoted.version,
+            refused=refused,
             returned=returned.version,
             reason=returned.message,
             seconds=time.perf_counter() - began,
@@ -133,32 +142,63 @@ _BASELINE = ["model.hidden=[]", "train.epochs=3", "train.learning_rate=0.003"]
 
 
 def _rolled_out(settings: Config, clients: Clients, listener: Listener) -> release.Released:
-    """Run the flow to its end while the clients go on; their phase follows the canary's share."""
+    """Run the flow to its end while the clients go on."""
+    ended = flow.run(settings, listener=_followed(clients, listener)).released
+    assert ended is not None
+    return ended
+
+
+def _followed(clients: Clients, listener: Listener) -> Listener:
+    """Return a listener that lets the clients' phase follow the canary's share."""
 
     def hear(event: Event) -> None:
         if isinstance(event, RolloutMoved) and event.weight:
             clients.phase = f"v{event.canary} at {event.weight} %"
         listener(event)
 
-    ended = flow.run(settings, listener=hear).released
-    assert ended is not None
-    return ended
+    return hear
 
 
-def _scrambled(file: Path, better: Config, out: Path) -> Config:
-    """Return a configuration like the better one, trained once on the same rows with shuffled labels."""
+def _refused(settings: Config, listener: Listener) -> str:
+    """Run the flow and return what its gates said. Raises ``CheckFailed`` where they let the version pass."""
+    try:
+        flow.run(settings, until="register", listener=listener)
+    except GateRefused as refusal:
+        listener(Notice(str(refusal)))
+        return str(refusal)
+    raise CheckFailed("the version trained on scrambled labels should have been refused, and passed its gates.")
+
+
+def _forced(settings: Config, clients: Clients, listener: Listener) -> release.Released:
+    """Roll the refused version out in a person's name."""
+    project = Project(settings, listener=_followed(clients, listener))
+    latest = project.store.versions(NAME)[-1]
+    return release.release(project, latest.number, force=FORCE)
+
+
+def _scrambled(file: Path, better: Config, baseline: flow.Outcome, out: Path) -> Config:
+    """Return a configuration like the better one, trained once on shuffled labels and measured on true ones.
+
+    Measured on labels that are shuffled too, it would look no worse than any other model does on them.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv as csv
 
+    from rayline.features.prepared import Prepared
     from rayline.features.sources import read_table
 
+    held_out = Prepared.load(Path(baseline.result("features")["path"])).test_table()
+    csv.write_csv(held_out, out / HELD_OUT)
     table = read_table(DataConfig(source=SOURCE))
+    kept_out = {tuple(row.values()) for row in held_out.select(table.column_names).to_pylist()}
+    table = table.filter(pa.array([tuple(row.values()) not in kept_out for row in table.to_pylist()]))
     order = np.random.default_rng(0).permutation(table.num_rows)
     shuffled = table.set_column(table.column_names.index(TARGET), TARGET, table.column(TARGET).take(pa.array(order)))
     csv.write_csv(shuffled, out / SCRAMBLED)
+    split = {"by": "files", "test": HELD_OUT}
     overrides = [f"data.source={SCRAMBLED}", f"service.port={better.service.port}", "train.epochs=10"]
-    return config.load(file, [*overrides, *_settings(rollout=_rollout())])
+    return config.load(file, [*overrides, *_settings(rollout=_rollout(), **{"data.split": split})])
 
 
 def _held_out(baseline: flow.Outcome) -> tuple[list[dict[str, Any]], list[Any]]:

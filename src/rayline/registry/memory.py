@@ -217,6 +217,17 @@ class MemoryStore:
             for each in self._versions[name]
         ]
 
+    def fetch_files(self, run_id: str, artifact_path: str, into: Path) -> Path:
+        """Return a folder with the files of a run."""
+        prefix = f"{artifact_path}/"
+        found = {name: data for name, data in self._run(run_id).files.items() if name.startswith(prefix)}
+        if not found:
+            raise NotFoundError(f"run '{run_id}' has no files in '{artifact_path}'.")
+        for name, data in found.items():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            (into / name).write_bytes(data)
+        return into / artifact_path
+
     def fetch(self, version: Version, into: Path) -> Path:
         """Return a directory with the version's bundle."""
         content = self._contents.get((version.name, version.number))

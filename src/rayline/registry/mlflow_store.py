@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.errors import ConfigError
+from rayline.errors import ConfigError, NotFoundError
 from rayline.registry.fetching import fetched
 from rayline.registry.mlflow_door import MlflowDoor
 from rayline.registry.mlflow_values import (
@@ -288,6 +288,15 @@ class MlflowStore(MlflowDoor):
         with self._door("tag a version", missing=f"version {number} of '{name}'") as client:
             for key, value in tags.items():
                 client.set_model_version_tag(name, str(number), key, value)
+
+    def fetch_files(self, run_id: str, artifact_path: str, into: Path) -> Path:
+        """Return a folder with the files of a run."""
+        missing = f"'{artifact_path}' of run '{run_id}'"
+        into.mkdir(parents=True, exist_ok=True)
+        with self._door(f"fetch {missing}", missing=missing) as client:
+            if not client.list_artifacts(run_id, artifact_path):
+                raise NotFoundError(f"run '{run_id}' has no files in '{artifact_path}'.")
+            return Path(client.download_artifacts(run_id, artifact_path, str(into)))
 
     def fetch(self, version: Version, into: Path) -> Path:
         """Return a directory with the version's bundle."""

@@ -229,6 +229,13 @@ class Store(RunWrites, Protocol):
         """Set or replace tags of a version."""
         ...
 
+    def fetch_files(self, run_id: str, artifact_path: str, into: Path) -> Path:
+        """Return a folder below ``into`` with the files that ``log_files`` kept; earlier ones there are replaced.
+
+        Raises ``NotFoundError`` where the run has none there.
+        """
+        ...
+
     def fetch(self, version: Version, into: Path) -> Path:
         """Return a directory below ``into`` with the version's bundle; fetched and checked once, then kept.
 

@@ -38,6 +38,7 @@ def start(
     version: LiveVersion,
     tracking_uri: str | None = None,
     experiment: str | None = None,
+    note: str = "",
     ports: Ports = LIVE,
 ) -> RolloutState:
     """Begin to move a service's traffic to a version.
@@ -49,6 +50,7 @@ def start(
         version: the canary, with its bundle where every replica can read it.
         tracking_uri: of MLflow; None is the one under ``storage``.
         experiment: that the rollout's MLflow run belongs to; default: ``name``.
+        note: what its first decision should say besides: who let the version past its gates, and why.
         ports: how the controller reaches service and store, where it is not running yet.
 
     Raises:
@@ -57,7 +59,7 @@ def start(
         NotFoundError: the service does not run.
     """
     plan = Plan.from_config(rollout, ports.task(version))
-    order = Order(new_id(), plan, version, tracking_uri, experiment or name)
+    order = Order(new_id(), plan, version, tracking_uri, experiment or name, note)
     return call(name, str(storage), ports, "start", order)
 
 
@@ -73,9 +75,12 @@ def undo(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState
     return call(name, str(storage), ports, "start", order)
 
 
-def promote(name: str, *, storage: str | Path, full: bool = False, ports: Ports = LIVE) -> RolloutState:
-    """Go on from a pause; with ``full``, skip every step that is left. Raises ``RolloutRefused``."""
-    return _ask(name, storage, ports, "promote", full=full)
+def promote(name: str, *, storage: str | Path, full: bool = False, note: str = "", ports: Ports = LIVE) -> RolloutState:
+    """Go on from a pause; with ``full``, skip every step that is left. Raises ``RolloutRefused``.
+
+    ``note`` is what the decision should say besides.
+    """
+    return _ask(name, storage, ports, "promote", full=full, note=note)
 
 
 def pause(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:

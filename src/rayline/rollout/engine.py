@@ -41,6 +41,7 @@ class Order:
         version: the canary; None where it undoes the last one.
         tracking_uri: of MLflow; None is the one under the storage folder.
         experiment: that the rollout's run belongs to.
+        note: what its first decision says besides.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Order:
     version: LiveVersion | None
     tracking_uri: str | None
     experiment: str
+    note: str = ""
 
 
 class Engine:
@@ -101,6 +103,7 @@ class Engine:
                 now=self._clock(),
                 experiment=order.experiment,
                 tracking_uri=order.tracking_uri,
+                note=order.note,
                 earlier=current,
             )
             if current is not None:

@@ -45,9 +45,13 @@ def begin(
     experiment: str,
     tracking_uri: str | None,
     request: str = "",
+    note: str = "",
     earlier: RolloutState | None = None,
 ) -> RolloutState:
-    """Return a new rollout, about to load its canary. What ``earlier`` left for the tracking store is taken along."""
+    """Return a new rollout, about to load its canary. What ``earlier`` left for the tracking store is taken along.
+
+    ``note`` is what its first decision says besides.
+    """
     steps = "at once" if plan.strategy == "all_at_once" else f"in {len(plan.steps)} steps"
     state = RolloutState(
         id=id,
@@ -77,7 +81,8 @@ def begin(
         notes.append(SetAlias("challenger", canary.number))
     notes.append(TagVersion(canary.number, {TAG: "Progressing", REASON_TAG: f"{kind} from v{stable.number}"}))
     state = _queued(_noted(state, *notes), Load(0, canary))
-    return decided(state, now, "start", f"v{canary.number} is to take over from v{stable.number} {steps}: loading it")
+    reason = f"v{canary.number} is to take over from v{stable.number} {steps}: loading it"
+    return decided(state, now, "start", f"{reason}; {note}" if note else reason)
 
 
 def decided(state: RolloutState, now: float, what: str, reason: str, **changes: Any) -> RolloutState:

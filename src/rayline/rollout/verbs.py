@@ -13,8 +13,12 @@ from rayline.rollout.state import RolloutState
 from rayline.serving.plan import LiveVersion
 
 
-def promote(state: RolloutState, now: float, *, full: bool = False) -> RolloutState:
-    """Return the state past a pause; with ``full``, past every step that is left. Raises ``RolloutRefused``."""
+def promote(state: RolloutState, now: float, *, full: bool = False, note: str = "") -> RolloutState:
+    """Return the state past a pause; with ``full``, past every step that is left. Raises ``RolloutRefused``.
+
+    ``note`` is what the decision says besides.
+    """
+    besides = f"; {note}" if note else ""
     _refuse_final(state, "promote")
     going = {"phase": "Progressing", "paused_for": "", "step_done": True}
     if full:
@@ -22,9 +26,8 @@ def promote(state: RolloutState, now: float, *, full: bool = False) -> RolloutSt
         whole = next(place for place, step in enumerate(state.plan.steps) if step == SetWeight(100))
         state = ended_analysis(state, "Inconclusive", "skipped by a person")
         step = min(last, whole - 1) if state.weight < 100 else max(last, state.step)
-        return decided(
-            state, now, "promote", "promoted in full by a person: every step left is skipped", step=step, **going
-        )
+        reason = f"promoted in full by a person: every step left is skipped{besides}"
+        return decided(state, now, "promote", reason, step=step, **going)
     if state.paused_for == "hand":
         return resume(state, now)
     if state.phase != "Paused":
@@ -32,7 +35,7 @@ def promote(state: RolloutState, now: float, *, full: bool = False) -> RolloutSt
             f"the rollout of '{state.service}' to v{state.canary} is not paused ({state.place}). "
             f"`rayline rollout promote {state.service} --full` skips every step that is left."
         )
-    return decided(state, now, "promote", f"promoted past step {state.step + 1} by a person", **going)
+    return decided(state, now, "promote", f"promoted past step {state.step + 1} by a person{besides}", **going)
 
 
 def pause(state: RolloutState, now: float) -> RolloutState:

@@ -58,6 +58,15 @@ def planned(wanted: Config, step: str) -> PlannedStep:
     return next(each for each in preview(wanted) if each.step == step)
 
 
+def finished(project: Project, *, blessed: bool = True) -> None:
+    """Write every step as finished: version 3, judged beside no champion."""
+    judged = project.key("bless", None)
+    keys = {"bless": judged, "register": project.key("register", judged)}
+    results = {"bless": {"blessed": blessed}, "register": {"version": 3}}
+    for step in ("features", "train", "evaluate", "skew", "bless", "register"):
+        project.ledger.write(Record(step, keys.get(step, project.key(step)), 1.0, results.get(step, {})))
+
+
 @pytest.mark.parametrize(
     ("stable", "weights", "cached", "words"),
     [
@@ -74,11 +83,18 @@ def test_release_is_cached_only_where_the_registered_version_has_all_traffic(
     with live(stable, weights) as port:
         wanted = loaded(tmp_path, port)
         project = Project(wanted)
-        for step in ("features", "train", "evaluate", "skew", "register"):
-            project.ledger.write(Record(step, project.key(step), 1.0, {"version": 3} if step == "register" else {}))
+        finished(project)
         step = planned(wanted, "release")
     assert step.cached is cached
     assert words in step.why
+
+
+def test_a_version_that_is_not_blessed_is_not_released(tmp_path: Path) -> None:
+    wanted = loaded(tmp_path, 1)
+    finished(Project(wanted), blessed=False)
+    step = planned(wanted, "release")
+    assert not step.cached
+    assert step.why.startswith("version 3 is not blessed: the run ends here")
 
 
 def test_release_of_what_is_not_registered_yet_is_to_do(tmp_path: Path) -> None:
