@@ -147,6 +147,7 @@ def tune(project: Project, data: Record) -> Record:
     assert config.tune is not None
 
     def do() -> Result:
+        from rayline.tuning.study import base_data
         from rayline.tuning.study import tune as search
 
         project.open_store_early()
@@ -158,7 +159,7 @@ def tune(project: Project, data: Record) -> Record:
                 study.trial(trial)
                 project.listener(_trial_event(config, trial))
 
-            found = search(config, arrays, spec, project.storage / "studies" / study.run_id, on_trial)
+            found = search(config, base_data(spec, arrays), project.storage / "studies" / study.run_id, on_trial)
             best = found.best
             study.finished(found)
         assert best.checkpoint is not None
