@@ -11,7 +11,7 @@ import msgspec
 from rayline.config import Space
 from rayline.errors import ConfigError, shown, suggestion
 
-LONGEST_GRID = 1_000_000
+LONGEST_GRID = 100_000
 
 
 def plain_value(value: Any) -> Any:
