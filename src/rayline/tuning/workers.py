@@ -156,7 +156,8 @@ class Pool:
     """
 
     def __init__(self, size: int, cpus: float, gpus: float, builder: str) -> None:
-        self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
+        # No GPU is not the same as 0 of them: Ray then leaves out the processes that it keeps ready.
+        self._options = {"num_cpus": cpus, "num_gpus": gpus or None, "max_restarts": 0}
         self._builder = builder
         self._calls: dict[Any, _Seat] = {}
         self._idle: list[_Seat] = []
