@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rayline.errors import NotFoundError, ServiceError, TrackingError
-from rayline.registry.store import Version
+from rayline.registry.store import Point, Version
 from rayline.rollout.ports import Ports
 from rayline.serving.observation import ArmStats, Observation, latency_bucket
 from rayline.serving.plan import LiveVersion, TrafficPlan
@@ -217,10 +217,10 @@ class RecordsDouble:
             world["runs"][run_id] = {"name": name, "tags": dict(tags), "status": "RUNNING", "points": [], "texts": {}}
         return run_id
 
-    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
+    def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
         """Keep points."""
         with self._run("log_metrics", run_id) as run:
-            run["points"] += [list(point) for point in metrics]
+            run["points"] += [[point.name, point.value, point.step] for point in metrics]
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Keep a text."""

@@ -16,6 +16,7 @@
     └── EnvironmentFailed         what Rayline runs on is missing or broken                (exit 3)
         ├── ClusterError          Ray cannot be reached or started, or a port is taken
         ├── TrackingError         MLflow cannot be reached or refused
+        │   └── TrackingRefused   MLflow will never take what it was given
         └── ServiceError          a live service did not answer as it must
 
 Each message names the thing, the value, the rule and the way out.
@@ -114,6 +115,10 @@ class ClusterError(EnvironmentFailed):
 
 class TrackingError(EnvironmentFailed):
     """MLflow cannot be reached, or refused."""
+
+
+class TrackingRefused(TrackingError):
+    """MLflow will never take what it was given: trying again cannot help."""
 
 
 class ServiceError(EnvironmentFailed):

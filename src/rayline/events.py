@@ -33,6 +33,16 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """A step goes on where an earlier attempt of it stopped: after so many of its epochs, or of its trials."""
+
+    step: str
+    after: int
+    of: int
+    what: str = "epoch"
+
+
+@dataclass(frozen=True, slots=True)
 class TrialEnded:
     """A trial of the running Study has ended."""
 
@@ -68,7 +78,7 @@ class RolloutMoved:
     message: str
 
 
-Event = Started | Finished | Epoch | TrialEnded | Notice | Chapter | RolloutMoved
+Event = Started | Finished | Epoch | Resumed | TrialEnded | Notice | Chapter | RolloutMoved
 Listener = Callable[[Event], None]
 
 

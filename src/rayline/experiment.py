@@ -2,140 +2,196 @@
 
 from __future__ import annotations
 
+import json
 import re
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.config import Config, ModelConfig, parse, plain, with_values
-from rayline.errors import TrackingError
+from rayline.config import Config, ModelConfig, TuneConfig, parse, plain, with_values
+from rayline.registry.store import Point, RunWrites, Store, now_ms
+from rayline.tracked import RUN, STUDY, Identity, Tracked, tracked
 
 if TYPE_CHECKING:
     from rayline.evaluation.metrics import Evaluation
     from rayline.features.pipeline import Prepared
     from rayline.registry.bundle import Bundle
-    from rayline.registry.store import Store
-    from rayline.training.trainer import TrainResult
+    from rayline.registry.spool import Spool, Tracking
+    from rayline.training.spec import EpochReport, TrainResult
     from rayline.tuning.study import StudyResult, Trial
 
-FLUSH_SECONDS = 2.0
 EXAMPLE_ROWS = 5
+PARAMS = "rayline.params"
+TAG_LENGTH = 5_000  # MLflow takes 8,000 characters, its older servers 5,000
+ERROR_LENGTH = 500  # characters of a failed trial's error that its tag shows
 
 
 @dataclass
 class RunLog:
-    """One open MLflow run. Epoch metrics are written in batches, so that logging never paces training."""
+    """The open MLflow run of one training. Whatever it is told is on disk at once, and in MLflow as soon as may be."""
 
-    store: Store
-    run_id: str
-    _waiting: list[tuple[str, float, int]] = field(default_factory=list)
-    _flushed: float = field(default_factory=time.monotonic)
+    _run: Tracked
 
-    def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics of an epoch."""
-        self._waiting += [(name, value, number) for name, value in metrics.items()]
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            try:
-                self.flush()
-            except TrackingError:  # training goes on; what waits is written with the next batch, or refused at the end
-                self._flushed = time.monotonic()
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run; until MLflow has it, a key that ``Tracking.run_id`` resolves later."""
+        return self._run.run_id
 
-    def flush(self) -> None:
-        """Write what waits."""
-        if self._waiting:
-            self.store.log_metrics(self.run_id, self._waiting)
-        self._waiting, self._flushed = [], time.monotonic()
+    def epoch(self, report: EpochReport) -> bool:
+        """Keep the metrics of an epoch; tells whether it is new: one that is trained or told again is kept once."""
+        spool, key, at = self._run.spool, self._run.key, _milliseconds(report.at)
+        fresh = [
+            Point(name, value, report.epoch, at)
+            for name, value in report.metrics.items()
+            if spool.last_steps.get((key, name), 0) < report.epoch
+        ]
+        if fresh:
+            spool.log_metrics(key, fresh)
+            spool.last_steps.update({(key, point.name): report.epoch for point in fresh})
+        return bool(fresh)
 
     def trained(self, result: TrainResult) -> None:
         """Keep how a training ended, and its loss curve."""
         from rayline.evaluation.plots import loss_curve
 
-        self._waiting += [(f"best_{name}", value, result.best_epoch) for name, value in result.metrics.items()]
-        self.flush()
-        self.store.set_tags(self.run_id, {"rayline.stopped": result.stopped})
+        spool, key = self._run.spool, self._run.key
+        at = _milliseconds(result.history[result.best_epoch - 1].at)
+        best = [Point(f"best_{name}", value, result.best_epoch, at) for name, value in result.metrics.items()]
+        spool.log_batch(key, best, {}, {"rayline.stopped": result.stopped})
         history = [dict(report.metrics) for report in result.history]
-        self.store.log_figure(self.run_id, loss_curve(history), "plots/loss_curve.png")
+        spool.log_figure(key, loss_curve(history), "plots/loss_curve.png")
 
 
 @dataclass
 class StudyLog:
-    """One open MLflow parent run, with a nested run for each trial."""
+    """The open MLflow parent run of a Study, with a nested run for each trial."""
 
-    store: Store
-    run_id: str
     config: Config
     prepared: Prepared
-    _runs: dict[int, str] = field(default_factory=dict)
+    _run: Tracked
 
-    def trial(self, trial: Trial) -> None:
-        """Keep a trial that has ended as a nested run."""
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the parent run; until MLflow has it, a key that ``Tracking.run_id`` resolves later."""
+        return self._run.run_id
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier attempt began this Study."""
+        return self._run.resumed
+
+    def trial(self, trial: Trial, prepared: Prepared | None = None) -> bool:
+        """Keep a trial that has ended as a nested run; tells whether it is new: one that is told again is kept once.
+
+        ``prepared`` is the trial's data, where it has features of its own.
+        """
+        spool, key = self._run.spool, self._key(trial.number)
+        if spool.ended(key):
+            return False
         config = with_values(self.config, trial.params)
-        name = f"{self.config.name}-trial-{trial.number + 1}"
+        times = [_milliseconds(report.at) if report.at else self._run.identity.began for report in trial.history]
+        began, ended = (times[0], times[-1]) if times else (now_ms(), now_ms())
+        points = [
+            Point(name, value, report.epoch, at)
+            for report, at in zip(trial.history, times, strict=True)
+            for name, value in report.metrics.items()
+        ]
+        points += [Point(f"best_{name}", value, 0, ended) for name, value in trial.metrics.items()]
         tags = {
-            **_tags(config, self.prepared),
+            **self._common,
+            **({"rayline.features": prepared.features.fingerprint} if prepared is not None else {}),
+            **_searched_tag(trial),
             "rayline.trial": str(trial.number + 1),
             "rayline.trial_status": trial.status,
+            **({"rayline.trial_error": trial.error[:ERROR_LENGTH]} if trial.error else {}),
         }
-        run_id = self.store.start_run(_experiment(config), name, tags, self.run_id)
-        self._runs[trial.number] = run_id
-        self.store.log_params(run_id, _params(config))
-        points = [(key, value, report.epoch) for report in trial.history for key, value in report.metrics.items()]
-        points += [(f"best_{key}", value, 0) for key, value in trial.metrics.items()]
-        self.store.log_metrics(run_id, points)
-        _log_data(self.store, run_id, self.prepared)
-        if trial.history:
-            from rayline.evaluation.plots import loss_curve
-
-            history = [dict(report.metrics) for report in trial.history]
-            self.store.log_figure(run_id, loss_curve(history), "plots/loss_curve.png")
-        self.store.finish_run(run_id, "FAILED" if trial.status == "failed" else "FINISHED")
+        name = f"{config.name}-trial-{trial.number + 1}"
+        spool.start_run(key, _experiment(config), name, tags, self._run.key, began)
+        spool.log_batch(key, points, {**_params(config), **_feature_params(trial)}, {})
+        _log_data(spool, key, self.prepared, ended)
+        spool.finish_run(key, "FAILED" if trial.status == "failed" else "FINISHED", ended)
+        return True
 
     def finished(self, result: StudyResult) -> None:
         """Keep which trial won."""
-        best = result.best
-        self.store.log_metrics(self.run_id, [(f"best_{key}", value, 0) for key, value in best.metrics.items()])
-        self.store.set_tags(
-            self.run_id,
-            {"rayline.best_trial": str(best.number + 1), "rayline.best_run": self._runs[best.number]},
-        )
+        best, at = result.best, self._run.identity.began
+        points = [Point(f"best_{name}", value, 0, at) for name, value in best.metrics.items()]
+        tags = {"rayline.best_trial": str(best.number + 1), "rayline.best_run": self.run_of(best.number)}
+        self._run.spool.log_batch(self._run.key, points, {}, tags)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of the parent run."""
+        self._run.spool.set_tags(self._run.key, tags)
+
+    def artifacts(self, files: Mapping[str, bytes | str | Path]) -> None:
+        """Keep files with the parent run: by their path there, the content as bytes, a text, or where a file lies."""
+        spool, key = self._run.spool, self._run.key
+        for path, content in files.items():
+            if isinstance(content, bytes):
+                spool.log_bytes(key, content, path)
+            elif isinstance(content, str):
+                spool.log_text(key, content, path)
+            else:
+                spool.log_file(key, content, path)
 
     def run_of(self, number: int) -> str:
-        """Return the MLflow run of a trial."""
-        return self._runs[number]
+        """Return the MLflow run of a trial; a key that ``Tracking.run_id`` resolves later where MLflow is away."""
+        return self._run.spool.run_id(self._key(number), self._run.spool.tracking.drain_seconds)
+
+    @cached_property
+    def _common(self) -> dict[str, str]:
+        return _tags(self.config, self.prepared)
+
+    def _key(self, number: int) -> str:
+        return f"{self._run.key}/trial-{number + 1}"
 
 
 @contextmanager
-def open_run(store: Store, config: Config, prepared: Prepared) -> Iterator[RunLog]:
-    """Open the MLflow run of one training; it ends FINISHED, or FAILED where the training raised."""
-    name = f"{config.name}-train"
-    run_id = store.start_run(_experiment(config), name, _tags(config, prepared), None)
-    run = RunLog(store, run_id)
-    with _ended(store, run_id):
-        store.log_params(run_id, _params(config))
-        _log_data(store, run_id, prepared)
-        store.log_text(run_id, _yaml(config), "config.yaml")
-        try:
-            yield run
-        except BaseException:
-            with suppress(TrackingError):  # the curve up to a failure tells why
-                run.flush()
-            raise
+def open_run(
+    tracking: Tracking, config: Config, prepared: Prepared, folder: Path, *, fresh: bool = False
+) -> Iterator[RunLog]:
+    """Open the MLflow run of the training in ``folder``, or go on with it.
+
+    It ends FINISHED, FAILED where the training raised, KILLED where it was stopped. A run that was killed or stopped
+    goes on with the same call; one that ended because the training diverged begins anew, as does any with ``fresh``:
+    the folder is cleared before.
+    """
+
+    def begin(spool: Spool, identity: Identity) -> None:
+        key, at = identity.key, identity.began
+        spool.start_run(key, _experiment(config), f"{config.name}-train", _tags(config, prepared), None, at)
+        spool.log_params(key, _params(config))
+        _log_data(spool, key, prepared, at)
+        spool.log_text(key, _yaml(config), "config.yaml")
+
+    with tracked(tracking, folder / RUN, begin, fresh=fresh) as run:
+        yield RunLog(run)
 
 
 @contextmanager
-def open_study(store: Store, config: Config, prepared: Prepared) -> Iterator[StudyLog]:
-    """Open the MLflow parent run of a Study; it ends FINISHED, or FAILED where the Study raised."""
+def open_study(
+    tracking: Tracking, config: Config, prepared: Prepared, folder: Path, *, fresh: bool = False
+) -> Iterator[StudyLog]:
+    """Open the MLflow parent run of the Study in ``folder``, or go on with it; it ends as a Run does.
+
+    Only ``fresh`` begins anew, and clears the folder: trials that have ended are kept whatever stopped the Study.
+    """
     assert config.tune is not None
-    tags = {**_tags(config, prepared), "rayline.kind": "study"}
-    run_id = store.start_run(_experiment(config), f"{config.name}-study", tags, None)
-    with _ended(store, run_id):
-        store.log_params(run_id, {f"tune.{key}": str(value) for key, value in plain(config.tune).items()})
-        _log_data(store, run_id, prepared)
-        store.log_text(run_id, _yaml(config), "config.yaml")
-        yield StudyLog(store, run_id, config, prepared)
+    tune = config.tune
+
+    def begin(spool: Spool, identity: Identity) -> None:
+        key, at = identity.key, identity.began
+        tags = {**_tags(config, prepared), "rayline.kind": "study"}
+        spool.start_run(key, _experiment(config), f"{config.name}-study", tags, None, at)
+        spool.log_params(key, _tune_params(tune))
+        _log_data(spool, key, prepared, at)
+        spool.log_text(key, _yaml(config), "config.yaml")
+
+    with tracked(tracking, folder / STUDY, begin, fresh=fresh) as run:
+        yield StudyLog(config, prepared, run)
 
 
 def bundle_of(
@@ -173,7 +229,7 @@ def bundle_of(
 
 def log_skew(store: Store, run_id: str, rows: int, largest: float, message: str) -> None:
     """Keep with the Run what the skew test found: how many rows, the largest difference, and what it refused."""
-    store.log_metrics(run_id, [("skew_rows", rows, 0), ("skew_largest_difference", largest, 0)])
+    _log_once(store, run_id, {"skew_rows": rows, "skew_largest_difference": largest})
     store.set_tags(run_id, {"rayline.skew": message or f"none in {rows:,} training rows"})
 
 
@@ -181,16 +237,27 @@ def log_evaluation(store: Store, run_id: str, evaluation: Evaluation, bundle: Bu
     """Keep the test metrics and their plots with the Run that trained the model."""
     from rayline.evaluation.plots import evaluation_plot
 
-    store.log_metrics(run_id, [(f"test_{name}", value, 0) for name, value in evaluation.metrics.items()])
+    _log_once(store, run_id, {f"test_{name}": value for name, value in evaluation.metrics.items()})
     store.log_figure(run_id, evaluation_plot(evaluation, rows), f"plots/{_plot_name(bundle.task)}.png")
 
 
-def _log_data(store: Store, run_id: str, prepared: Prepared) -> None:
-    """Keep which data a Run used, and how many rows broke which rule of the schema."""
+def _log_once(store: Store, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Log metrics that a run does not hold already: a step that is taken again tells the same once more."""
+    held, at = store.run(run_id).metrics, now_ms()
+    store.log_metrics(run_id, [Point(name, value, 0, at) for name, value in metrics.items() if held.get(name) != value])
+
+
+def _log_data(runs: RunWrites, run_id: str, prepared: Prepared, at: int) -> None:
+    """Keep which data a run used, and how many rows broke which rule of the schema."""
     facts = prepared.facts
-    store.log_datasets(run_id, facts, prepared.features.schema)
+    runs.log_datasets(run_id, facts, prepared.features.schema)
     if facts.anomalies:
-        store.log_metrics(run_id, [(f"data_{_metric(rule)}", rows, 0) for rule, rows in facts.anomalies.items()])
+        points = [Point(f"data_{_metric(rule)}", rows, 0, at) for rule, rows in facts.anomalies.items()]
+        runs.log_metrics(run_id, points)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _metric(rule: str) -> str:
@@ -200,16 +267,6 @@ def _metric(rule: str) -> str:
 
 def _plot_name(task: str) -> str:
     return "predicted_against_true" if task == "regression" else "confusion_matrix"
-
-
-@contextmanager
-def _ended(store: Store, run_id: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        store.finish_run(run_id, "FAILED")
-        raise
-    store.finish_run(run_id, "FINISHED")
 
 
 def _model(config: Config, model: Mapping[str, Any]) -> ModelConfig:
@@ -238,6 +295,28 @@ def _provenance(config: Config) -> dict[str, Any]:
 def _params(config: Config) -> dict[str, str]:
     sections = {"model": plain(config.model), "train": plain(config.train), "split": plain(config.data.split)}
     return {f"{name}.{key}": str(value) for name, section in sections.items() for key, value in section.items()}
+
+
+def _tune_params(tune: TuneConfig) -> dict[str, str]:
+    """Return a Study's settings, and what it searches key by key."""
+    from rayline.tuning.sheet import condition_of, span_of
+
+    settings = {f"tune.{name}": str(value) for name, value in plain(tune).items() if name != "space"}
+    for key, space in tune.space.items():
+        when = condition_of(space)
+        settings[f"tune.space.{_metric(key)}"] = span_of(space) + (f" when {when}" if when else "")
+    return settings
+
+
+def _feature_params(trial: Trial) -> dict[str, str]:
+    """Return what was searched of the features; the rest stands among the parameters anyway."""
+    return {_metric(key): str(value) for key, value in trial.params.items() if key.startswith("features.")}
+
+
+def _searched_tag(trial: Trial) -> dict[str, str]:
+    """Return a trial's parameters in one tag, for a later Study that starts from it."""
+    text = json.dumps(trial.params)
+    return {PARAMS: text} if len(text) <= TAG_LENGTH else {}
 
 
 def _yaml(config: Config) -> str:

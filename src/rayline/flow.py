@@ -6,21 +6,23 @@ Each step is skipped where the ledger already holds its result, so the same comm
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replace_record
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
 from rayline import experiment, release
-from rayline.config import Config, plain, with_values
-from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
+from rayline.config import Config, plain
+from rayline.errors import TrackingError
+from rayline.events import Epoch, Listener, Notice, Resumed, silent
 from rayline.ledger import Record
 from rayline.project import SKEW_ROWS, Project, Result
+from rayline.tracked import settled, unsettled
 
 if TYPE_CHECKING:
     from rayline.features.pipeline import Prepared
     from rayline.training.trainer import TrainData, TrainSpec
-    from rayline.tuning.study import Trial
 
 Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
 
@@ -62,6 +64,10 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
+    if config.tune is not None and until not in ("features", "train"):
+        from rayline.tuning.space import check
+
+        check(config)
     project = Project(config, fresh, listener)
     with project.ledger.held(config.name):
         if until == "release":
@@ -72,6 +78,7 @@ def run(
         trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
         if until in ("train", "tune"):
             return Outcome((prepared, trained), None)
+        trained = known_to_mlflow(project, trained)
         scored = evaluate(project, prepared, trained)
         if until == "evaluate":
             return Outcome((prepared, trained, scored), None)
@@ -115,19 +122,25 @@ def train(project: Project, data: Record) -> Record:
     config = project.config
 
     def do() -> Result:
+        from rayline.training import checkpoint
         from rayline.training.trainer import train as train_once
 
         project.open_store_early()
         prepared, spec, arrays = _training_input(project, config, data)
         if not config.train.alone:
             project.connect()
-        with experiment.open_run(project.store, config, prepared) as run:
+        folder = project.storage / "runs" / project.key("train")
+        with experiment.open_run(project.tracking, config, prepared, folder, fresh=project.fresh) as run:
+            found = checkpoint.latest(folder)
+            after = found.epoch if found is not None else 0
+            if after:
+                project.listener(Resumed("train", after, config.train.epochs))
 
             def on_epoch(report: Any) -> None:
-                run.epoch(report.epoch, report.metrics)
-                project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
+                if run.epoch(report) and report.epoch > after:
+                    project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
 
-            result = train_once(spec, arrays, project.storage / "runs" / run.run_id, on_epoch)
+            result = train_once(spec, arrays, folder, on_epoch)
             run.trained(result)
         return {
             "run_id": run.run_id,
@@ -136,6 +149,7 @@ def train(project: Project, data: Record) -> Record:
             "metrics": result.metrics,
             "best_epoch": result.best_epoch,
             "epochs": len(result.history),
+            "resumed_after": after,
         }
 
     return project.step("train", do=do, summary=_train_line)
@@ -143,38 +157,30 @@ def train(project: Project, data: Record) -> Record:
 
 def tune(project: Project, data: Record) -> Record:
     """Search for a better configuration: one MLflow parent run, each trial nested below it."""
-    config = project.config
-    assert config.tune is not None
+    from rayline.study import searched
 
-    def do() -> Result:
-        from rayline.tuning.study import base_data
-        from rayline.tuning.study import tune as search
+    return project.step("tune", do=lambda: searched(project, data), summary=_tune_line)
 
-        project.open_store_early()
-        prepared, spec, arrays = _training_input(project, config, data)
-        project.connect()
-        with experiment.open_study(project.store, config, prepared) as study:
 
-            def on_trial(trial: Trial) -> None:
-                study.trial(trial)
-                project.listener(_trial_event(config, trial))
+def known_to_mlflow(project: Project, trained: Record) -> Record:
+    """Return a finished training under MLflow's own ids, which it lacks where it ended while MLflow was away.
 
-            found = search(config, base_data(spec, arrays), project.storage / "studies" / study.run_id, on_trial)
-            best = found.best
-            study.finished(found)
-        assert best.checkpoint is not None
-        return {
-            "run_id": study.run_of(best.number),
-            "study_run_id": study.run_id,
-            "checkpoint": str(best.checkpoint),
-            "model": plain(with_values(config, best.params).model),
-            "metrics": best.metrics,
-            "params": best.params,
-            "trials": len(found.trials),
-            "best": best.number,
-        }
-
-    return project.step("tune", do=do, summary=_tune_line)
+    Raises:
+        TrackingError: MLflow is still away; the training is kept.
+    """
+    result = settled(project.tracking, trained.result)
+    if unsettled(result):
+        project.tracking.deliver_left(project.store)
+        result = settled(project.tracking, trained.result)
+    if unsettled(result):
+        raise TrackingError(
+            f"MLflow has not taken the finished run '{result['run_id']}' yet, which the next step needs. "
+            "The training is kept: run the same command again when MLflow answers."
+        )
+    if result != trained.result:
+        trained = replace_record(trained, result=result)
+        project.ledger.write(trained)
+    return trained
 
 
 def evaluate(project: Project, data: Record, trained: Record) -> Record:
@@ -186,7 +192,7 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         from rayline.features.pipeline import Prepared
 
         project.open_store_early()
-        prepared = Prepared.load(Path(data.result["path"]))
+        prepared = Prepared.load(_features_of(data, trained))
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
         evaluation = measure(bundle.predictor(), prepared.test_table())
@@ -208,7 +214,7 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
         from rayline.skew import skew_of
 
         project.open_store_early()
-        table, features = Prepared.load(Path(data.result["path"])).sample()
+        table, features = Prepared.load(_features_of(data, trained)).sample()
         found = skew_of(Path(scored.result["bundle"]), table[:SKEW_ROWS], features[:SKEW_ROWS])
         experiment.log_skew(project.store, trained.result["run_id"], found.rows, found.largest, found.message)
         found.refuse()
@@ -232,30 +238,18 @@ def register(project: Project, trained: Record, scored: Record) -> Record:
     return project.step("register", do=do, summary=lambda result: f"{name} version {result['version']}")
 
 
+def _features_of(data: Record, trained: Record) -> Path:
+    """Return the prepared features that a model was trained on: those of the best trial, where a Study chose them."""
+    return Path(trained.result.get("path", data.result["path"]))
+
+
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
     from rayline.features.pipeline import Prepared
     from rayline.training.trainer import TrainData, TrainSpec
 
     prepared = Prepared.load(Path(data.result["path"]))
-    fitted = prepared.features
-    spec = TrainSpec(
-        model=config.model,
-        train=config.train,
-        task=fitted.task,
-        classes=fitted.classes,
-        layout=fitted.layout,
-        target_mean=fitted.target_mean,
-        target_std=fitted.target_std,
-    )
+    spec = TrainSpec.of(config, prepared.features)
     return prepared, spec, TrainData(train=prepared.train(), valid=prepared.valid())
-
-
-def _trial_event(config: Config, trial: Trial) -> TrialEnded:
-    assert config.tune is not None
-    metric = f"valid_{config.train.metric}"
-    value = trial.metrics.get(metric)
-    score = f"{metric} {value:.4f}" if value is not None else "no result"
-    return TrialEnded(trial.number, config.tune.trials, trial.status, trial.params, score)
 
 
 def _features_line(result: Result) -> str:
@@ -272,7 +266,8 @@ def _train_line(result: Result) -> str:
 
 
 def _tune_line(result: Result) -> str:
-    return f"trial {result['best'] + 1} of {result['trials']} is the best: {_scores(result['metrics'])}"
+    page = f"; see {result['page']}" if result.get("page") else ""
+    return f"trial {result['best'] + 1} of {result['trials']} is the best: {_scores(result['metrics'])}{page}"
 
 
 def _evaluate_line(result: Result) -> str:

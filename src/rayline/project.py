@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from rayline.ledger import Ledger, Record, key_of
 from rayline.model import source_digest
 
 if TYPE_CHECKING:
+    from rayline.registry.mlflow_store import MlflowStore
+    from rayline.registry.spool import Tracking
     from rayline.registry.store import Store
 
 Result = dict[str, Any]
@@ -38,6 +41,7 @@ class Project:
     fresh: bool = False
     listener: Listener = silent
     _opening: Future[Store] | None = field(default=None, init=False, repr=False)
+    _opener: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make a user's own model builder importable: it lies beside the configuration, or here."""
@@ -57,17 +61,39 @@ class Project:
 
     @property
     def store(self) -> Store:
-        """The MLflow store; the first use waits until it is open."""
+        """The MLflow store; the first use waits until it is open, and until it has what earlier commands left for it.
+
+        Raises ``TrackingError`` where it cannot be reached; the next use tries again.
+        """
         self.open_store_early()
         assert self._opening is not None
         return self._opening.result()
 
     def open_store_early(self) -> None:
-        """Begin to open the MLflow store in the background: its import and first migration take seconds."""
-        if self._opening is None:
-            opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open-store")
-            self._opening = opener.submit(open_store, self.config)
-            opener.shutdown(wait=False)
+        """Begin to open the MLflow store in the background: its import and first migration take seconds.
+
+        What earlier commands could not deliver to it is delivered first.
+        """
+        with self._opener:
+            if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+                self._opening = Future()
+                threading.Thread(target=_open, args=(self, self._opening), name="open-store", daemon=True).start()
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """The way of runs into the MLflow store: by queues under ``storage``. Raises ``ConfigError``."""
+        from rayline.registry.spool import Tracking
+
+        digest = key_of(self._unopened.tracking_uri)  # what waits for one store must not be given to another
+        return Tracking(
+            self.storage / "tracking" / digest, lambda: self.store, lambda text: self.listener(Notice(text))
+        )
+
+    @cached_property
+    def _unopened(self) -> MlflowStore:
+        from rayline.registry.mlflow_store import MlflowStore
+
+        return MlflowStore.at(self.config.registry.tracking_uri, self.config.storage)
 
     def connect(self) -> None:
         """Connect to Ray, starting a local cluster where none was named. Raises ``ClusterError``."""
@@ -154,8 +180,13 @@ def _still_there(result: Result) -> bool:
     return all(Path(result[kind]).exists() for kind in ("path", "checkpoint", "bundle") if kind in result)
 
 
-def open_store(config: Config) -> Store:
-    """Open the MLflow store of a configuration: its server, or SQLite under ``storage``. Raises ``TrackingError``."""
-    from rayline.registry.mlflow_store import MlflowStore
-
-    return MlflowStore.open(config.registry.tracking_uri, config.storage)
+def _open(project: Project, opening: Future[Store]) -> None:
+    """Open the store of a project and deliver what waits for it. In a thread that never keeps a process from ending."""
+    try:
+        store = project._unopened
+        store.connect()
+        project.tracking.deliver_left(store)
+    except BaseException as error:  # noqa: BLE001 - who asks for the result gets it
+        opening.set_exception(error)
+    else:
+        opening.set_result(store)

@@ -14,6 +14,7 @@ import pytest
 
 from rayline.errors import NotFoundError, TrackingError, UsageError
 from rayline.registry.memory import MemoryStore
+from rayline.registry.store import Point
 from rayline.rollout.ports import Records, ServicePort
 from rayline.serving.live_state import LiveState
 from rayline.serving.observation import ArmStats, Observation
@@ -200,11 +201,11 @@ def test_an_unknown_version_is_not_found_which_trying_again_does_not_help(record
 def test_a_run_takes_what_a_rollout_writes(records: Records) -> None:
     run_id = records.start_run("exp", "rollout", {"rayline.kind": "rollout"})
     assert records.start_run("exp", "rollout", {}) != run_id
-    records.log_metrics(run_id, (("weight", 10.0, 0), ("weight", 50.0, 1)))
+    records.log_metrics(run_id, (Point("weight", 10.0, 0, 1), Point("weight", 50.0, 1, 2)))
     for text in ("{}", "[]"):
         records.log_text(run_id, text, "rollout/decisions.json")
     records.set_tags(run_id, {"rayline.phase": "Healthy"})
     records.finish_run(run_id, "FINISHED")
-    records.log_metrics(run_id, (("weight", 100.0, 2),))
+    records.log_metrics(run_id, (Point("weight", 100.0, 2, 3),))
     with pytest.raises(NotFoundError):
         records.finish_run("no-such-run", "FINISHED")

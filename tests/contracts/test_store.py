@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from rayline.errors import BundleError, NotFoundError, TrackingError, UsageError
+from rayline.errors import BundleError, NotFoundError, TrackingRefused, UsageError
 from rayline.features.facts import DataFacts
 from rayline.features.identity import PartFacts
 from rayline.registry.bundle import Bundle
 from rayline.registry.memory import MemoryStore
 from rayline.registry.mlflow_store import MlflowStore
-from rayline.registry.store import RunStatus, Store, UsedData
+from rayline.registry.store import Point, RunStatus, Store, UsedData
 from registry_examples import make_bundle, mixed_table
 
 
@@ -65,16 +65,16 @@ def test_parameters_are_texts_and_stay_what_they_were(store: Store, run_id: str)
 
     assert store.run(run_id).params["train.epochs"] == "3"
     assert len(store.run(run_id).params) == 151
-    with pytest.raises(TrackingError, match=r"train\.epochs"):
+    with pytest.raises(TrackingRefused, match=r"train\.epochs"):
         store.log_params(run_id, {"train": {"epochs": 4}})
     assert store.run(run_id).params["train.epochs"] == "3"
 
 
 def test_metrics_keep_every_step_and_the_last_value(store: Store, run_id: str) -> None:
-    points = [(f"m{number}", number + step / 10, step) for step in range(150) for number in range(8)]
+    points = [Point(f"m{number}", number + step / 10, step, 1_000 + step) for step in range(150) for number in range(8)]
 
     store.log_metrics(run_id, points)
-    store.log_metrics(run_id, [("m0", 7.5, 150)])
+    store.log_metrics(run_id, [Point("m0", 7.5, 150, 2_000)])
     store.log_metrics(run_id, [])
 
     record = store.run(run_id)
@@ -82,6 +82,43 @@ def test_metrics_keep_every_step_and_the_last_value(store: Store, run_id: str) -
     assert record.metrics["m7"] == pytest.approx(21.9)
     assert store.history(run_id, "m3") == tuple((step, 3 + step / 10) for step in range(150))
     assert store.history(run_id, "never") == ()
+
+
+def test_a_point_that_is_sent_again_is_kept_once(store: Store, run_id: str) -> None:
+    points = [Point("loss", 1.0 / step, step, 1_000 * step) for step in range(1, 6)]
+
+    store.log_metrics(run_id, points[:3])
+    store.log_metrics(run_id, points)
+    store.log_batch(run_id, [*points, Point("loss", float("nan"), 6, 1)], {"a": "b"}, {})
+    store.log_batch(run_id, [*points, Point("loss", float("nan"), 6, 1)], {"a": "b"}, {})
+
+    assert [step for step, _ in store.history(run_id, "loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_batch_of_any_size_is_kept_whole(store: Store, run_id: str) -> None:
+    points = [Point("loss", float(step), step, step) for step in range(2_345)]
+
+    store.log_batch(
+        run_id, points, {"train": {f"p{each}": each for each in range(250)}}, {f"t{each}": "x" for each in range(120)}
+    )
+
+    record = store.run(run_id)
+    assert len(store.history(run_id, "loss")) == 2_345
+    assert (len(record.params), record.params["train.p7"], len(record.tags)) == (250, "7", 121)
+
+
+def test_runs_are_found_by_their_tags_oldest_first_and_can_be_deleted(store: Store, name: str) -> None:
+    assert store.find_runs(name, {"key": "a"}) == ()
+    parent = store.start_run(name, "first", {"key": "a", "kind": "x"}, None, 1_000)
+    child = store.start_run(name, "second", {"key": "a", "kind": "y"}, parent, 2_000)
+    store.start_run(f"{name}-other", "third", {"key": "a"})
+
+    assert store.find_runs(name, {"key": "a"}) == (parent, child)
+    assert store.find_runs(name, {"key": "a", "kind": "y"}) == (child,)
+    assert store.find_runs(name, {"key": "it's"}) == ()
+
+    store.delete_run(child)
+    assert store.find_runs(name, {"key": "a"}) == (parent,)
 
 
 def test_each_part_of_the_data_is_named_by_its_digest_and_rows(store: Store, run_id: str, tmp_path: Path) -> None:
@@ -114,17 +151,28 @@ def test_files_texts_and_figures_become_artifacts(store: Store, run_id: str, tmp
 
     store.log_files(run_id, tmp_path, "facts")
     store.log_text(run_id, "name: x", "config.yaml")
+    store.log_file(run_id, tmp_path / "deep" / "a.json", "other/b.json")
+    store.log_file(run_id, tmp_path / "deep" / "a.json", "a.json")
     store.log_figure(run_id, figure, "plots/loss.png")
     store.log_figure(run_id, figure, "top.svg")
 
-    assert store.run(run_id).files == ("config.yaml", "facts/deep/a.json", "plots/loss.png", "top.svg")
+    assert store.run(run_id).files == (
+        "a.json",
+        "config.yaml",
+        "facts/deep/a.json",
+        "other/b.json",
+        "plots/loss.png",
+        "top.svg",
+    )
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_a_run_ends_as_it_is_told_and_can_be_told_again(store: Store, run_id: str, status: RunStatus) -> None:
     store.finish_run(run_id, status)
     assert store.run(run_id).status == status
-    store.finish_run(run_id)
+    store.finish_run(run_id, "RUNNING")
+    assert store.run(run_id).status == "RUNNING"
+    store.finish_run(run_id, at_ms=1_000)
     assert store.run(run_id).status == "FINISHED"
 
 
@@ -142,7 +190,7 @@ def test_a_run_that_does_not_exist_is_not_found(store: Store, tmp_path: Path) ->
         lambda: store.history(missing, "loss"),
         lambda: store.children(missing),
         lambda: store.log_params(missing, {"a": 1}),
-        lambda: store.log_metrics(missing, [("a", 1.0, 0)]),
+        lambda: store.log_metrics(missing, [Point("a", 1.0, 0, 1)]),
         lambda: store.set_tags(missing, {"a": "1"}),
         lambda: store.log_text(missing, "x", "x.txt"),
         lambda: store.finish_run(missing),

@@ -162,6 +162,7 @@ def test_a_store_sent_to_another_process_connects_anew(store: MlflowStore) -> No
 OPEN_TOGETHER = """
     import os, sys
     from rayline.registry.mlflow_store import MlflowStore
+    from rayline.registry.store import Point, now_ms
     MlflowStore(sys.argv[1])
     import mlflow.pyfunc
     import sqlalchemy.dialects.sqlite
@@ -178,7 +179,7 @@ OPEN_TOGETHER = """
                 store = MlflowStore.open(None, sys.argv[1])
                 run = store.start_run("together", f"run {number}", {})
                 for step in range(5):
-                    store.log_metrics(run, [("loss", 1.0 / (step + 1), step)])
+                    store.log_metrics(run, [Point("loss", 1.0 / (step + 1), step, now_ms())])
                 store.finish_run(run)
                 code = 0
             finally:

@@ -9,6 +9,7 @@ from rayline.config import Config, DataConfig, FeaturesConfig
 from rayline.features.identity import PartFacts
 from rayline.features.prepared import DataFacts, Prepared
 from rayline.registry.memory import MemoryStore
+from rayline.registry.spool import Tracking
 from rayline.registry.store import UsedData
 from registry_examples import fitted, mixed_table
 
@@ -27,7 +28,8 @@ def test_a_run_keeps_its_data_by_part_and_what_validation_counted(tmp_path: Path
         storage=str(tmp_path / ".rayline"),
     )
 
-    with experiment.open_run(store, config, Prepared(tmp_path, features, facts)) as run:
+    tracking = Tracking(tmp_path / "tracking", lambda: store)
+    with experiment.open_run(tracking, config, Prepared(tmp_path, features, facts), tmp_path / "runs" / "k") as run:
         pass
 
     record = store.run(run.run_id)

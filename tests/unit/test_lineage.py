@@ -19,6 +19,7 @@ from rayline.features.sources import source_digest
 from rayline.features.transform import FittedFeatureSet
 from rayline.lineage import lineage
 from rayline.project import Project
+from rayline.registry.store import Point
 from rayline.rollout.plan import Plan, SetWeight
 from rayline.rollout.state import Decision, RolloutState
 from rayline.rollout.storage import RolloutFiles
@@ -43,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         tags = {"rayline.trial": "4", "rayline.skew": "none in 1,000 training rows"} if seed == 2 else {}
         run_id = store.start_run("table", "run", tags, study if seed == 2 else None)
         store.log_params(run_id, {"train.epochs": seed})
-        store.log_metrics(run_id, [("test_rmse", seed / 4, 0), ("valid_loss", 9.0, 0)])
+        store.log_metrics(run_id, [Point("test_rmse", seed / 4, 0, 1), Point("valid_loss", 9.0, 0, 1)])
         store.finish_run(run_id)
         made = {
             "source": loaded.data.source,

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.errors import NotFoundError, TrackingError
+from rayline.errors import NotFoundError, TrackingRefused
 from rayline.registry.fetching import fetched
 from rayline.registry.store import (
     DIGEST_TAG,
+    Point,
     RunRecord,
     RunStatus,
     UsedData,
@@ -40,7 +41,7 @@ class _Run:
     tags: dict[str, str]
     status: RunStatus = "RUNNING"
     params: dict[str, str] = field(default_factory=dict)
-    points: list[tuple[str, float, int]] = field(default_factory=list)
+    points: dict[str, Point] = field(default_factory=dict)
     datasets: dict[str, UsedData] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
@@ -53,7 +54,14 @@ class MemoryStore:
     _versions: dict[str, list[Version]] = field(default_factory=dict)
     _contents: dict[tuple[str, int], dict[str, bytes]] = field(default_factory=dict)
 
-    def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        at_ms: int | None = None,
+    ) -> str:
         """Open a run."""
         if parent is not None:
             self._run(parent)
@@ -61,19 +69,44 @@ class MemoryStore:
         self._runs[run_id] = _Run(experiment, name, parent, dict(tags))
         return run_id
 
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the runs that have all the tags."""
+        return tuple(
+            run_id
+            for run_id, run in self._runs.items()
+            if run.experiment == experiment and tags.items() <= run.tags.items()
+        )
+
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments."""
+        return tuple(sorted({run.experiment for run in self._runs.values()}))
+
+    def delete_run(self, run_id: str) -> None:
+        """Take a run out."""
+        self._run(run_id)
+        del self._runs[run_id]
+
+    def log_batch(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        """Keep points, parameters and tags."""
+        self.log_params(run_id, params)
+        self.log_metrics(run_id, points)
+        self.set_tags(run_id, tags)
+
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Keep parameters."""
         run, texts = self._run(run_id), flat(params)
         for key, text in texts.items():
             if run.params.get(key, text) != text:
-                raise TrackingError(
+                raise TrackingRefused(
                     f"run '{run_id}': parameter '{key}' is {run.params[key]!r}, and stays so: {text!r}."
                 )
         run.params |= texts
 
-    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
-        """Keep (name, value, step) points."""
-        self._run(run_id).points += metrics
+    def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
+        """Keep points, equal ones once."""
+        self._run(run_id).points |= {repr(each): each for each in metrics}  # NaN is not equal to itself
 
     def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
         """Keep which data a run used."""
@@ -90,6 +123,10 @@ class MemoryStore:
         """Keep a text."""
         self._run(run_id).files[path] = text.encode()
 
+    def log_file(self, run_id: str, file: Path, path: str) -> None:
+        """Keep a file."""
+        self._run(run_id).files[path] = file.read_bytes()
+
     def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
         """Keep a figure."""
         image = io.BytesIO()
@@ -100,14 +137,15 @@ class MemoryStore:
         """Set tags of a run."""
         self._run(run_id).tags |= tags
 
-    def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
-        """Close a run."""
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED", at_ms: int | None = None) -> None:
+        """Close a run, or open it again."""
         self._run(run_id).status = status
 
     def run(self, run_id: str) -> RunRecord:
         """Return what a run holds."""
         run = self._run(run_id)
-        metrics = {key: value for key, value, _ in sorted(run.points, key=lambda point: point[2])}
+        last = sorted(run.points.values(), key=lambda point: (point.step, point.at_ms, point.value))
+        metrics = {point.name: point.value for point in last}
         return RunRecord(
             run_id=run_id,
             experiment=run.experiment,
@@ -123,7 +161,9 @@ class MemoryStore:
 
     def history(self, run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
         """Return every (step, value) of a metric."""
-        return tuple(sorted((step, value) for key, value, step in self._run(run_id).points if key == metric))
+        return tuple(
+            sorted((each.step, each.value) for each in self._run(run_id).points.values() if each.name == metric)
+        )
 
     def children(self, run_id: str) -> tuple[str, ...]:
         """Return the runs nested below a run."""

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
-import threading
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from rayline.errors import ConfigError, NotFoundError, TrackingError
-from rayline.registry import sqlite
+from rayline.errors import ConfigError
 from rayline.registry.fetching import fetched
+from rayline.registry.mlflow_door import MlflowDoor
 from rayline.registry.mlflow_values import (
     CONTEXT_TAG,
-    DEFAULTS,
     PARENT_TAG,
+    batches,
     dataset_inputs,
     files_of,
     pages,
     refuse_relative,
-    shown_uri,
+    tag_filter,
     used_dataset,
     version_of,
 )
-from rayline.registry.store import DIGEST_TAG, RunRecord, RunStatus, Version, check_alias, flat, selected
+from rayline.registry.store import DIGEST_TAG, Point, RunRecord, RunStatus, Version, check_alias, flat, selected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
 
     from rayline.features.facts import DataFacts
     from rayline.features.schema import Schema
@@ -43,32 +35,21 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-_POINTS_PER_CALL = 1000  # MLflow's limits on one call
-_PARAMS_PER_CALL = 100
-_CONNECTING = threading.Lock()  # of the whole process: the migrations of two databases at once spoil each other
-_REACH = "Check that registry.tracking_uri is reachable and writable."
 
 
-@dataclass
-class MlflowStore:
-    """Meets ``Store``. Connects at the first use; a copy sent to another process connects anew.
-
-    Attributes:
-        tracking_uri: absolute; what MLflow's own tools take (``mlflow ui --backend-store-uri``).
-        artifact_root: URI below which new experiments keep their files; None lets the server decide.
-    """
-
-    tracking_uri: str
-    artifact_root: str | None = None
-    _connected: MlflowClient | None = field(default=None, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        for name, value in DEFAULTS.items():
-            os.environ.setdefault(name, value)
+class MlflowStore(MlflowDoor):
+    """Meets ``Store``."""
 
     @classmethod
     def open(cls, tracking_uri: str | None, storage: str | Path) -> MlflowStore:
-        """Return a connected store.
+        """Return a connected store: that of ``at``. Raises ``ConfigError`` and ``TrackingError``."""
+        store = cls.at(tracking_uri, storage)
+        store.connect()
+        return store
+
+    @classmethod
+    def at(cls, tracking_uri: str | None, storage: str | Path) -> MlflowStore:
+        """Return a store that connects at its first use.
 
         Args:
             tracking_uri: MLflow's server or database; None is SQLite in the ``storage`` folder.
@@ -76,7 +57,6 @@ class MlflowStore:
 
         Raises:
             ConfigError: the URI depends on the current folder, or SQLite was asked for on an object store.
-            TrackingError: the store cannot be reached or made.
         """
         location = str(storage)
         remote = "://" in location
@@ -88,41 +68,74 @@ class MlflowStore:
             tracking_uri = f"sqlite:///{Path(location).absolute() / DATABASE}"
         refuse_relative(tracking_uri)
         root = f"{location.rstrip('/')}/{ARTIFACTS}" if remote else (Path(location).absolute() / ARTIFACTS).as_uri()
-        store = cls(tracking_uri, None if tracking_uri.startswith("http") else root)
-        with store._door("open"):
-            pass
-        return store
+        return cls(tracking_uri, None if tracking_uri.startswith("http") else root)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return MlflowStore, (self.tracking_uri, self.artifact_root)
-
-    def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        at_ms: int | None = None,
+    ) -> str:
         """Open a run."""
         with self._door(f"start run '{name}'", missing=f"parent run '{parent}'") as client:
             if parent is not None:
-                client.get_run(parent)
+                if parent not in self._opened:
+                    client.get_run(parent)
                 tags = {**tags, PARENT_TAG: parent}
-            run = client.create_run(self._experiment(client, experiment), run_name=name, tags=dict(tags))
-            return str(run.info.run_id)
+            run = client.create_run(
+                self._experiment(client, experiment), start_time=at_ms, run_name=name, tags=dict(tags)
+            )
+            run_id = str(run.info.run_id)
+            self._opened.add(run_id)
+            return run_id
+
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the runs that have all the tags."""
+        with self._door(f"search experiment '{experiment}'") as client:
+            home = client.get_experiment_by_name(experiment)
+            if home is None:
+                return ()
+            query = " and ".join(tag_filter(key, value) for key, value in tags.items())
+            order = ["attributes.start_time ASC"]
+            found = pages(client.search_runs, experiment_ids=[home.experiment_id], filter_string=query, order_by=order)
+            return tuple(run.info.run_id for run in found)
+
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments."""
+        with self._door("list the experiments") as client:
+            return tuple(sorted(each.name for each in pages(client.search_experiments)))
+
+    def delete_run(self, run_id: str) -> None:
+        """Take a run out of the experiment; MLflow keeps it among its deleted ones."""
+        with self._door("delete a run", missing=f"run '{run_id}'") as client:
+            client.delete_run(run_id)
+
+    def log_batch(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        """Keep points, parameters and tags."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(name, float(value), at_ms, step) for name, value, step, at_ms in points]
+        texts = [Param(key, value) for key, value in flat(params).items()]
+        marks = [RunTag(key, value) for key, value in tags.items()]
+        with self._door("log to a run", missing=f"run '{run_id}'") as client:
+            for some in batches(metrics, texts, marks):
+                client.log_batch(run_id, *some)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Keep parameters."""
-        from mlflow.entities import Param
+        self.log_batch(run_id, (), params, {})
 
-        texts = [Param(key, value) for key, value in flat(params).items()]
-        with self._door("log parameters", missing=f"run '{run_id}'") as client:
-            for start in range(0, len(texts), _PARAMS_PER_CALL):
-                client.log_batch(run_id, params=texts[start : start + _PARAMS_PER_CALL])
+    def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
+        """Keep points."""
+        self.log_batch(run_id, metrics, {}, {})
 
-    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
-        """Keep (name, value, step) points."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        points = [Metric(key, float(value), now, step) for key, value, step in metrics]
-        with self._door("log metrics", missing=f"run '{run_id}'") as client:
-            for start in range(0, len(points), _POINTS_PER_CALL):
-                client.log_batch(run_id, metrics=points[start : start + _POINTS_PER_CALL])
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self.log_batch(run_id, (), {}, tags)
 
     def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
         """Keep which data a run used."""
@@ -145,25 +158,29 @@ class MlflowStore:
         with self._door(f"log '{path}'", missing=f"run '{run_id}'") as client:
             client.log_text(run_id, text, path)
 
+    def log_file(self, run_id: str, file: Path, path: str) -> None:
+        """Keep a file."""
+        folder, _, name = path.rpartition("/")
+        with tempfile.TemporaryDirectory() as temporary:
+            named = Path(temporary) / name  # MLflow gives an artifact the name of its file
+            os.symlink(file.resolve(strict=True), named)
+            with self._door(f"log '{path}'", missing=f"run '{run_id}'") as client:
+                client.log_artifact(run_id, str(named), folder or None)
+
     def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
         """Keep a figure."""
         with tempfile.TemporaryDirectory() as temporary:
             image = Path(temporary) / Path(path).name
             figure.savefig(image)
-            with self._door(f"log '{path}'", missing=f"run '{run_id}'") as client:
-                client.log_artifact(run_id, str(image), str(Path(path).parent) if Path(path).parent.name else None)
+            self.log_file(run_id, image, path)
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a run."""
-        from mlflow.entities import RunTag
-
-        with self._door("set tags", missing=f"run '{run_id}'") as client:
-            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
-        """Close a run."""
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED", at_ms: int | None = None) -> None:
+        """Close a run, or open it again."""
         with self._door("finish a run", missing=f"run '{run_id}'") as client:
-            client.set_terminated(run_id, status)
+            if status == "RUNNING":
+                client.update_run(run_id, status)
+            else:
+                client.set_terminated(run_id, status, at_ms)
 
     def run(self, run_id: str) -> RunRecord:
         """Return what a run holds."""
@@ -295,74 +312,3 @@ class MlflowStore:
                 )
 
         return fetched(version, into, download)
-
-    @property
-    def _client_uri(self) -> str:
-        if self.tracking_uri.startswith("sqlite:///") and "?" not in self.tracking_uri:
-            return f"{self.tracking_uri}?timeout={sqlite.BUSY_SECONDS}"
-        return self.tracking_uri
-
-    @contextmanager
-    def _door(self, action: str, missing: str = "it") -> Iterator[MlflowClient]:
-        """Yield the client, and turn what MLflow and its database raise into our errors."""
-        try:
-            client = self._client()
-        except Exception as error:  # opening runs a database driver of the user's choice
-            raise TrackingError(f"{self._refusal('open the store', error)} {_REACH}") from error
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield client
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise NotFoundError(f"{missing} does not exist in MLflow at {shown_uri(self.tracking_uri)}.") from error
-            raise TrackingError(self._refusal(action, error)) from error
-        except (SQLAlchemyError, OSError) as error:
-            raise TrackingError(f"{self._refusal(action, error)} {_REACH}") from error
-
-    def _refusal(self, action: str, error: Exception) -> str:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"MLflow at {shown_uri(self.tracking_uri)} could not {action}: {lines[0][:300].rstrip('.')}."
-
-    def _client(self) -> MlflowClient:
-        with _CONNECTING:
-            if self._connected is None:
-                self._connected = self._connect()
-            return self._connected
-
-    def _connect(self) -> MlflowClient:
-        # These tell at INFO of every migration, wait and check, where all is as it should be.
-        for name in ("mlflow.store.db.utils", "mlflow.store.model_registry", "alembic", "mlflow.pyfunc"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        with warnings.catch_warnings():
-            # MLflow warns about its own type hints and its own table mappings.
-            warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
-            warnings.filterwarnings("ignore", message=".*noload.*loader strategy is deprecated")
-            import mlflow.pyfunc  # needed to register a model; here its second is spent with the rest of the opening
-
-            if self.tracking_uri.startswith("sqlite:///"):
-                sqlite.ensured(Path(self.tracking_uri.removeprefix("sqlite:///").partition("?")[0]), self._create)
-            client = mlflow.MlflowClient(tracking_uri=self._client_uri, registry_uri=self._client_uri)
-            client.search_experiments(max_results=1)
-        return client
-
-    def _create(self, path: Path) -> None:
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        made = SqlAlchemyStore(f"sqlite:///{path}", self.artifact_root)
-        made.engine.dispose()
-
-    def _experiment(self, client: MlflowClient, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            location = None if self.artifact_root is None else f"{self.artifact_root}/{quote(name, safe='')}"
-            try:
-                return str(client.create_experiment(name, artifact_location=location))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = client.get_experiment_by_name(name)
-        return str(found.experiment_id)

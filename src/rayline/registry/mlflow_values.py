@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rayline.errors import ConfigError
+from rayline.errors import ConfigError, UsageError
 from rayline.registry.store import UsedData, Version, used_data
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 PARENT_TAG = "mlflow.parentRunId"
 CONTEXT_TAG = "mlflow.data.context"
+METRICS_PER_CALL = 800
+PARAMS_PER_CALL = 100
+TAGS_PER_CALL = 100
 # Where the user has not said otherwise: no usage reports, no progress bars or links among our own output, and an
 # unreachable server is an error after seconds, not minutes.
 DEFAULTS = {
@@ -71,6 +75,28 @@ def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
         token = page.token
         if not token:
             return found
+
+
+def batches(
+    metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]
+) -> Iterator[tuple[Sequence[Any], Sequence[Any], Sequence[Any]]]:
+    """Divide what is to be logged into calls of a size that MLflow takes: of 1,000 things in all."""
+    for place in count():
+        some = tuple(
+            each[place * most : (place + 1) * most]
+            for each, most in ((metrics, METRICS_PER_CALL), (params, PARAMS_PER_CALL), (tags, TAGS_PER_CALL))
+        )
+        if not any(some):
+            return
+        yield some[0], some[1], some[2]
+
+
+def tag_filter(key: str, value: str) -> str:
+    """Return what finds runs by a tag. Raises ``UsageError`` for a value with both kinds of quotes."""
+    quote = next((mark for mark in "'\"" if mark not in value), None)
+    if quote is None:
+        raise UsageError(f"tag '{key}': MLflow cannot search for {value!r}, which has both kinds of quotes.")
+    return f"tags.`{key}` = {quote}{value}{quote}"
 
 
 def files_of(client: Any, run_id: str, folder: str | None) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from rayline.errors import NotFoundError, UsageError, suggestion
 
@@ -25,6 +26,23 @@ DIGEST_TAG = "rayline.digest"
 CONTEXTS: Mapping[str, str] = {"training": "train", "validation": "valid", "evaluation": "test"}
 """The part of the data that a run uses in each of MLflow's contexts."""
 PARAM_LENGTH = 6000  # MLflow refuses longer values
+
+
+class Point(NamedTuple):
+    """One value of a metric: its name, the value, the step, and when it was measured, in Unix milliseconds.
+
+    The store keeps equal points once, so a point that is sent again must be sent with the time that it had at first.
+    """
+
+    name: str
+    value: float
+    step: int
+    at_ms: int
+
+
+def now_ms() -> int:
+    """Return the Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +101,22 @@ class RunRecord:
     files: tuple[str, ...]
 
 
-class Store(Protocol):
-    """Runs and registered versions.
+class RunWrites(Protocol):
+    """What may be written to a run. Every write may be sent again: it leaves the same result as once.
 
-    Every method raises ``TrackingError`` where the store cannot be reached or refuses, and ``NotFoundError`` for a run,
-    model, version or alias that does not exist. All of them may be called from several threads and processes.
+    A ``Store`` writes at once; a ``Spool`` keeps what is to be written on disk and delivers it.
     """
-
-    def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
-        """Open a run, nested below ``parent`` where that is given, and return its id. Makes the experiment."""
-        ...
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Keep parameters; nested mappings become dotted names. One that has another value already is refused."""
         ...
 
-    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
-        """Keep (name, value, step) points, all in one call."""
+    def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
+        """Keep points; equal ones are kept once."""
+        ...
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of a run."""
         ...
 
     def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
@@ -109,24 +126,65 @@ class Store(Protocol):
         """
         ...
 
-    def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
-        """Keep the files of a folder below ``artifact_path``."""
-        ...
-
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Keep a text as the artifact ``path``."""
+        ...
+
+    def log_file(self, run_id: str, file: Path, path: str) -> None:
+        """Keep a file as the artifact ``path``."""
         ...
 
     def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
         """Keep a figure as the artifact ``path``, whose ending gives its format."""
         ...
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set or replace tags of a run."""
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED", at_ms: int | None = None) -> None:
+        """Close a run, now or at the time given. Closing it again sets the new status; ``RUNNING`` opens it again."""
         ...
 
-    def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
-        """Close a run. Closing it again sets the new status."""
+
+class Store(RunWrites, Protocol):
+    """Runs and registered versions.
+
+    Every method raises ``TrackingError`` where the store cannot be reached or refuses (``TrackingRefused`` where it
+    will never take what it was given), and ``NotFoundError`` for a run, model, version or alias that does not exist.
+    All of them may be called from several threads and processes.
+    """
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        at_ms: int | None = None,
+    ) -> str:
+        """Open a run, nested below ``parent`` where that is given, and return its id. Makes the experiment.
+
+        Called twice it opens two runs; ``find_runs`` tells whether the first call came through.
+        """
+        ...
+
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the ids of an experiment's runs that have all the tags, oldest first."""
+        ...
+
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments, sorted."""
+        ...
+
+    def delete_run(self, run_id: str) -> None:
+        """Take a run out of the experiment."""
+        ...
+
+    def log_batch(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        """Keep points, parameters and tags, in as few calls as the store allows."""
+        ...
+
+    def log_files(self, run_id: str, folder: Path, artifact_path: str) -> None:
+        """Keep the files of a folder below ``artifact_path``."""
         ...
 
     def run(self, run_id: str) -> RunRecord:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from rayline.errors import NotFoundError
+from rayline.registry.store import Point
 from rayline.rollout.notes import (
     Decisions,
     DropAlias,
@@ -48,8 +49,9 @@ def deliver(note: Note, model: str, runs: Mapping[str, str], records: Records) -
             records.tag_version(model, number, tags)
         case OpenRun(experiment=experiment, name=name, tags=tags):
             return records.start_run(experiment, name, tags)
-        case Points(points=points):
-            records.log_metrics(_run(note.rollout, runs), points)
+        case Points(points=points, at=at):
+            measured = [Point(*point, int(at * 1000)) for point in points]
+            records.log_metrics(_run(note.rollout, runs), measured)
         case Decisions(text=text):
             records.log_text(_run(note.rollout, runs), text, ARTIFACT)
         case FinishRun(status=status, tags=tags):

@@ -192,7 +192,7 @@ def failed(state: RolloutState, action: Action, now: float, error: str, *, perma
 def with_points(state: RolloutState, values: Mapping[str, float]) -> RolloutState:
     """Return the state with metric points noted, all under the next number."""
     points = tuple((name, value, state.points) for name, value in values.items())
-    return _noted(replace(state, points=state.points + 1), Points(state.id, points))
+    return _noted(replace(state, points=state.points + 1), Points(state.id, points, state.updated))
 
 
 def unwritten(state: RolloutState, note: Note, now: float, error: str) -> RolloutState:

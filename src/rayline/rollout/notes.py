@@ -25,10 +25,11 @@ class OpenRun(Struct, frozen=True, tag="open_run"):
 
 
 class Points(Struct, frozen=True, tag="points"):
-    """Log (name, value, step) points to a rollout's run."""
+    """Log (name, value, step) points to a rollout's run, all measured ``at`` one Unix time."""
 
     rollout: str
     points: tuple[tuple[str, float, int], ...]
+    at: float = 0.0
 
 
 class Decisions(Struct, frozen=True, tag="decisions"):

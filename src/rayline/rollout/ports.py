@@ -11,7 +11,7 @@ from rayline.serving.plan import LiveVersion, TrafficPlan
 
 if TYPE_CHECKING:
     from rayline.config import Task
-    from rayline.registry.store import Version
+    from rayline.registry.store import Point, Version
 
 
 class ServicePort(Protocol):
@@ -47,7 +47,7 @@ class Records(Protocol):
 
     def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> str: ...
 
-    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None: ...
+    def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None: ...
 
     def log_text(self, run_id: str, text: str, path: str) -> None: ...
 

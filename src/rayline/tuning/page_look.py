@@ -19,7 +19,7 @@ tr:last-child td { border-bottom: 0; }
 th { font-weight: 600; background: #f6f8fa; color: var(--soft); }
 table.sortable th { cursor: pointer; }
 th[data-way]::after { content: " ▲"; } th[data-way="-1"]::after { content: " ▼"; }
-td.number { text-align: right; } td.wide { white-space: normal; max-width: 420px; }
+td.number { text-align: right; } td.wide { white-space: normal; min-width: 420px; }
 tr.winner td { background: #fdf3e7; font-weight: 600; } tr.failed td { color: #a40000; }
 .mark { display: inline-block; border-radius: 9px; padding: 0 8px; font-size: 12px;
   background: #e8eef6; color: #204a87; }

@@ -14,6 +14,7 @@ Figure = dict[str, Any]
 FINISHED, STOPPED, BEST, LINE = "#3465a4", "#a8b3c4", "#cc6600", "#888888"
 SCALE = [[0.0, "#0b3c6f"], [0.5, "#5b8fc7"], [1.0, "#d9e3ee"]]
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1f2933"}
+FEW_TRIALS = 16  # whose numbers are all written
 MOST_WORDS = 30  # characters of an axis' label
 
 
@@ -41,7 +42,9 @@ def history(sheet: Sheet, objective: Objective) -> Figure:
         }
     )
     layout = _layout("trial", f"{objective.name} ({'less' if objective.sign > 0 else 'more'} is better)")
-    layout["xaxis"]["rangemode"] = "tozero"
+    layout["xaxis"] |= {"range": [0.5, len(sheet.trials) + 0.5], "tickformat": "d"}
+    if len(sheet.trials) <= FEW_TRIALS:
+        layout["xaxis"]["dtick"] = 1
     return {"data": traces, "layout": layout}
 
 

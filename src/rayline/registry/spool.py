@@ -1,0 +1,245 @@
+"""The durable queue between a run and MLflow: what is to be written is on disk at once, and in MLflow when it can be.
+
+A training thread pays for one small append; a background thread delivers in batches, waits while the store cannot be
+reached, and a later process delivers what was left. In the store each thing is found once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from rayline.registry.spool_delivery import Courier, sweep
+from rayline.registry.spool_file import SpoolFile
+from rayline.registry.spool_records import Batch, Data, File, Record, Start, Status, Text, is_key, line_of, written
+from rayline.registry.store import Point, RunStatus, Store, flat, now_ms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rayline.features.facts import DataFacts
+    from rayline.features.schema import Schema
+
+DRAIN_SECONDS = 10.0  # without any progress, at the end of a run
+START_SECONDS = 2.0
+Notice = Callable[[str], None]
+
+
+@dataclass
+class Tracking:
+    """Where runs are written to: queues in ``folder``, delivered to one store.
+
+    Attributes:
+        folder: of this store's queues; another store has another folder.
+        connect: gives the store; raises ``TrackingError`` while it cannot be reached, and is asked again.
+        notice: hears what the user should know; called from several threads.
+    """
+
+    folder: Path
+    connect: Callable[[], Store]
+    notice: Notice = lambda text: None
+    drain_seconds: float = DRAIN_SECONDS
+
+    def open(self, name: str, *, resumed: bool = False) -> Spool:
+        """Open the queue of a run, or of a Study with its trials, to write; what it holds already stays.
+
+        Args:
+            name: the run's key: unique for ever, and it holds a hyphen, which no id of the store does.
+            resumed: the run was begun before: where its queue is lost, it is looked for in the store.
+
+        Raises:
+            CheckFailed: another process writes it.
+        """
+        return Spool(SpoolFile(self.folder / f"{name}.jsonl"), self, resumed)
+
+    def run_id(self, run: str) -> str | None:
+        """Return the store's id of a run's key, None while it is not delivered; an id stands for itself."""
+        if not is_key(run):
+            return run
+        return SpoolFile(self.folder / f"{run.partition('/')[0]}.jsonl").state().runs.get(run)
+
+    def deliver_left(self, store: Store | None = None) -> None:
+        """Deliver, in order, what earlier processes could not; ``notice`` hears what still waits.
+
+        Raises:
+            TrackingError: no ``store`` was given, something waits, and the store cannot be reached.
+        """
+        if any(self.folder.glob("*.jsonl")):
+            for file in sweep(self.folder, store or self.connect()):
+                self.notice(waiting_text(file))
+
+
+def waiting_text(file: SpoolFile) -> str:
+    """Tell how much of a queue waits, and when it will be delivered."""
+    points, records = file.waiting()
+    what = f"{points:,} points" if points else f"{records:,} entries"
+    return f"{what} for MLflow wait in '{file.path}'; they are delivered by the next rayline command"
+
+
+@dataclass
+class Spool:
+    """One open queue. Meets ``RunWrites``, with keys of its own as well as ids of the store.
+
+    Every method returns as soon as the operating system has the record, and may be called from several threads.
+    """
+
+    file: SpoolFile
+    tracking: Tracking
+    resumed: bool
+    _courier: Courier = field(init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _started: set[str] = field(default_factory=set, init=False, repr=False)
+    _ended: set[str] = field(default_factory=set, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.file.open()
+        self._courier = Courier(self.file, self.tracking.connect, self._notice)
+        known = self._courier.delivery.state.runs.keys()
+        self._started |= known
+        self._certain = bool(known) or not self.resumed
+        self.last_steps: dict[tuple[str, str], int] = {}
+        for placed in self.file.records():
+            self._seen(placed.record)
+        if not self._started - known and self.file.empty:  # all was delivered, and its file removed
+            self._ended |= known
+        self._courier.start()
+
+    def _seen(self, record: Record | None) -> None:
+        """Learn from a record of an earlier attempt what has been told already."""
+        if isinstance(record, Start):
+            self._started.add(record.run)
+        elif isinstance(record, Status):
+            (self._ended.discard if record.status == "RUNNING" else self._ended.add)(record.run)
+        elif isinstance(record, Batch):
+            for point in record.points:
+                key = (record.run, point.name)
+                self.last_steps[key] = max(point.step, self.last_steps.get(key, point.step))
+
+    def ended(self, key: str) -> bool:
+        """Tell whether a run has been told to its end: nothing of it needs to be told again."""
+        return key in self._ended
+
+    def start_run(
+        self,
+        key: str,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        at_ms: int | None = None,
+    ) -> bool:
+        """Open a run under a key, nested below ``parent``; tells whether it is new: a second call does nothing.
+
+        Args:
+            key: the queue's name, or that with ``/`` and more.
+        """
+        if key in self._started:
+            return False
+        self._started.add(key)
+        if self._certain:
+            self._courier.delivery.certain.add(key)
+        at = now_ms() if at_ms is None else at_ms
+        self._append(Start(key, experiment, name, dict(tags), at, parent))
+        return True
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Keep parameters."""
+        self._append(Batch(run_id, params=flat(params)))
+
+    def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
+        """Keep points."""
+        self._append(Batch(run_id, points=written(metrics)))
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self._append(Batch(run_id, tags=dict(tags)))
+
+    def log_batch(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        """Keep points, parameters and tags."""
+        self._append(Batch(run_id, written(points), flat(params), dict(tags)))
+
+    def log_datasets(self, run_id: str, facts: DataFacts, schema: Schema) -> None:
+        """Keep which data a run used."""
+        self._append(Data(run_id, facts.to_json(), schema.to_json()))
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Keep a text."""
+        self._append(Text(run_id, text, path))
+
+    def log_file(self, run_id: str, file: Path, path: str) -> None:
+        """Keep a file; it must stay where it is until it is delivered."""
+        self._append(File(run_id, str(file.absolute()), path, own=False))
+
+    def log_bytes(self, run_id: str, content: bytes, path: str) -> None:
+        """Keep an artifact that is in memory."""
+        own = self._own(path)
+        own.write_bytes(content)
+        self._append(File(run_id, str(own), path, own=True))
+
+    def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
+        """Keep a figure."""
+        own = self._own(path)
+        figure.savefig(own)
+        self._append(File(run_id, str(own), path, own=True))
+
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED", at_ms: int | None = None) -> None:
+        """Close a run, or open it again."""
+        record = Status(run_id, status, now_ms() if at_ms is None else at_ms)
+        self._seen(record)
+        self._append(record)
+
+    def run_id(self, key: str, seconds: float = START_SECONDS) -> str:
+        """Return the store's id of a run; the key itself where the store has not opened it within some seconds."""
+        runs = self._courier.delivery.state.runs
+        if key not in runs:
+            self._courier.wait(lambda: key in runs, seconds)
+        return runs.get(key, key)
+
+    def drain(self, seconds: float | None = None) -> bool:
+        """Wait until everything is delivered, at most so long without progress; tell whether it is."""
+        return self._courier.wait(self._courier.delivered, self.tracking.drain_seconds if seconds is None else seconds)
+
+    def close(self, seconds: float | None = None, *, over: bool = False) -> None:
+        """Deliver what is left, wait no longer than ``drain``, and tell where it waits where that was too short.
+
+        Args:
+            seconds: as for ``drain``.
+            over: nothing more is to come: an empty queue is removed.
+        """
+        done = self.drain(seconds)
+        self._courier.stop()
+        state = self._courier.delivery.state
+        if state.refused:
+            self.tracking.notice(f"MLflow refused {state.refused} of what this run told it, the last: {state.reason}")
+        if done:
+            self._courier.join()  # it holds nothing that could block
+            if over:
+                self.file.remove_if_delivered()
+        else:
+            self.file.sync()
+            self.tracking.notice(waiting_text(self.file))
+        self.file.close()
+
+    def leave(self) -> None:
+        """Close at once: what is left is delivered by the next sweep."""
+        self._courier.stop()
+        self.file.sync()
+        self.file.close()
+
+    def _append(self, record: Record) -> None:
+        line = line_of(record)
+        with self._lock:
+            self.file.append(line)
+
+    def _own(self, path: str) -> Path:
+        self.file.files.mkdir(parents=True, exist_ok=True)
+        return self.file.files / f"{uuid4().hex[:12]}-{Path(path).name}"
+
+    def _notice(self, text: str) -> None:
+        self.tracking.notice(text)
