@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.config import Config, ModelConfig, parse, plain, with_values
+from rayline.config import Config, ModelConfig, TuneConfig, parse, plain, with_values
 from rayline.registry.store import Point, RunWrites, Store, now_ms
 from rayline.tracked import RUN, STUDY, Identity, Tracked, tracked
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rayline.tuning.study import StudyResult, Trial
 
 EXAMPLE_ROWS = 5
+PARAMS = "rayline.params"
+TAG_LENGTH = 5_000  # MLflow takes 8,000 characters, its older servers 5,000
 ERROR_LENGTH = 500  # characters of a failed trial's error that its tag shows
 
 
@@ -82,8 +84,11 @@ class StudyLog:
         """Whether an earlier attempt began this Study."""
         return self._run.resumed
 
-    def trial(self, trial: Trial) -> bool:
-        """Keep a trial that has ended as a nested run; tells whether it is new: one that is told again is kept once."""
+    def trial(self, trial: Trial, prepared: Prepared | None = None) -> bool:
+        """Keep a trial that has ended as a nested run; tells whether it is new: one that is told again is kept once.
+
+        ``prepared`` is the trial's data, where it has features of its own.
+        """
         spool, key = self._run.spool, self._key(trial.number)
         if spool.ended(key):
             return False
@@ -98,13 +103,15 @@ class StudyLog:
         points += [Point(f"best_{name}", value, 0, ended) for name, value in trial.metrics.items()]
         tags = {
             **self._common,
+            **({"rayline.features": prepared.features.fingerprint} if prepared is not None else {}),
+            **_searched_tag(trial),
             "rayline.trial": str(trial.number + 1),
             "rayline.trial_status": trial.status,
             **({"rayline.trial_error": trial.error[:ERROR_LENGTH]} if trial.error else {}),
         }
         name = f"{config.name}-trial-{trial.number + 1}"
         spool.start_run(key, _experiment(config), name, tags, self._run.key, began)
-        spool.log_batch(key, points, _params(config), {})
+        spool.log_batch(key, points, {**_params(config), **_feature_params(trial)}, {})
         _log_data(spool, key, self.prepared, ended)
         spool.finish_run(key, "FAILED" if trial.status == "failed" else "FINISHED", ended)
         return True
@@ -115,6 +122,10 @@ class StudyLog:
         points = [Point(f"best_{name}", value, 0, at) for name, value in best.metrics.items()]
         tags = {"rayline.best_trial": str(best.number + 1), "rayline.best_run": self.run_of(best.number)}
         self._run.spool.log_batch(self._run.key, points, {}, tags)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags of the parent run."""
+        self._run.spool.set_tags(self._run.key, tags)
 
     def artifacts(self, files: Mapping[str, bytes | str | Path]) -> None:
         """Keep files with the parent run: by their path there, the content as bytes, a text, or where a file lies."""
@@ -176,7 +187,7 @@ def open_study(
         key, at = identity.key, identity.began
         tags = {**_tags(config, prepared), "rayline.kind": "study"}
         spool.start_run(key, _experiment(config), f"{config.name}-study", tags, None, at)
-        spool.log_params(key, {f"tune.{name}": str(value) for name, value in plain(tune).items()})
+        spool.log_params(key, _tune_params(tune))
         _log_data(spool, key, prepared, at)
         spool.log_text(key, _yaml(config), "config.yaml")
 
@@ -301,6 +312,28 @@ def _provenance(config: Config) -> dict[str, Any]:
 def _params(config: Config) -> dict[str, str]:
     sections = {"model": plain(config.model), "train": plain(config.train), "split": plain(config.data.split)}
     return {f"{name}.{key}": str(value) for name, section in sections.items() for key, value in section.items()}
+
+
+def _tune_params(tune: TuneConfig) -> dict[str, str]:
+    """Return a Study's settings, and what it searches key by key."""
+    from rayline.tuning.sheet import condition_of, span_of
+
+    settings = {f"tune.{name}": str(value) for name, value in plain(tune).items() if name != "space"}
+    for key, space in tune.space.items():
+        when = condition_of(space)
+        settings[f"tune.space.{_metric(key)}"] = span_of(space) + (f" when {when}" if when else "")
+    return settings
+
+
+def _feature_params(trial: Trial) -> dict[str, str]:
+    """Return what was searched of the features; the rest stands among the parameters anyway."""
+    return {_metric(key): str(value) for key, value in trial.params.items() if key.startswith("features.")}
+
+
+def _searched_tag(trial: Trial) -> dict[str, str]:
+    """Return a trial's parameters in one tag, for a later Study that starts from it."""
+    text = json.dumps(trial.params)
+    return {PARAMS: text} if len(text) <= TAG_LENGTH else {}
 
 
 def _yaml(config: Config) -> str:

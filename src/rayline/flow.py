@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec.structs import replace
 
 from rayline import blessing, experiment, release
-from rayline.config import Config, plain, with_values
+from rayline.config import Config, plain
 from rayline.errors import TrackingError
-from rayline.events import Epoch, Event, Listener, Notice, Resumed, TrialEnded, silent
+from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
 from rayline.ledger import Record
 from rayline.project import SKEW_ROWS, Project, Result
 from rayline.tracked import settled, unsettled
@@ -24,7 +24,6 @@ from rayline.tracked import settled, unsettled
 if TYPE_CHECKING:
     from rayline.features.pipeline import Prepared
     from rayline.training.trainer import TrainData, TrainSpec
-    from rayline.tuning.study import Trial
 
 TRYOUT = "rayline.serving.tryout"
 Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
@@ -72,6 +71,10 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
+    if config.tune is not None and until not in ("features", "train"):
+        from rayline.tuning.space import check
+
+        check(config)
     notices: list[str] = []
 
     def heard(event: Event) -> None:
@@ -178,38 +181,9 @@ def train(project: Project, data: Record) -> Record:
 
 def tune(project: Project, data: Record) -> Record:
     """Search for a better configuration: one MLflow parent run, each trial nested below it."""
-    config = project.config
-    assert config.tune is not None
+    from rayline.study import searched
 
-    def do() -> Result:
-        from rayline.tuning.study import tune as search
-
-        project.open_store_early()
-        prepared, spec, arrays = _training_input(project, config, data)
-        project.connect()
-        folder = project.storage / "studies" / project.key("tune")
-        with experiment.open_study(project.tracking, config, prepared, folder, fresh=project.fresh) as study:
-
-            def on_trial(trial: Trial) -> None:
-                if study.trial(trial):
-                    project.listener(_trial_event(config, trial))
-
-            found = search(config, arrays, spec, folder, on_trial)
-            best = found.best
-            study.finished(found)
-        assert best.checkpoint is not None
-        return {
-            "run_id": study.run_of(best.number),
-            "study_run_id": study.run_id,
-            "checkpoint": str(best.checkpoint),
-            "model": plain(with_values(config, best.params).model),
-            "metrics": best.metrics,
-            "params": best.params,
-            "trials": len(found.trials),
-            "best": best.number,
-        }
-
-    return project.step("tune", do=do, summary=_tune_line)
+    return project.step("tune", do=lambda: searched(project, data), summary=_tune_line)
 
 
 def known_to_mlflow(project: Project, trained: Record) -> Record:
@@ -245,7 +219,7 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         from rayline.features.pipeline import Prepared
 
         project.open_store_early()
-        prepared = Prepared.load(Path(data.result["path"]))
+        prepared = Prepared.load(_features_of(data, trained))
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
         tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
@@ -277,7 +251,7 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
         from rayline.skew import skew_of
 
         project.open_store_early()
-        table, features = Prepared.load(Path(data.result["path"])).sample()
+        table, features = Prepared.load(_features_of(data, trained)).sample()
         found = skew_of(Path(scored.result["bundle"]), table[:SKEW_ROWS], features[:SKEW_ROWS])
         experiment.log_skew(project.store, trained.result["run_id"], found.rows, found.largest, found.message)
         found.refuse()
@@ -295,7 +269,7 @@ def bless(project: Project, data: Record, trained: Record, scored: Record) -> Re
         from rayline.features.prepared import Prepared
         from rayline.registry.bundle import Bundle
 
-        table = Prepared.load(Path(data.result["path"])).test_table()
+        table = Prepared.load(_features_of(data, trained)).test_table()
         measured = scored.result.get("evaluation", {})
         judgement = blessing.judge(project, Bundle.load(bundle), table, rival, measured)
         experiment.log_judgement(project.store, trained.result["run_id"], judgement)
@@ -320,7 +294,7 @@ def register(project: Project, data: Record, trained: Record, scored: Record, ju
         if judgement.blessed:
             store.set_alias(project.config.name, "challenger", version.number)
         training = {**trained.result, "seconds": trained.seconds}
-        table = Prepared.load(Path(data.result["path"])).test_table()
+        table = Prepared.load(_features_of(data, trained)).test_table()
         measured = scored.result["evaluation"]
         keep_card(store, CardSource(project.config, bundle, version, training, measured, judgement, table))
         return {"version": version.number, "uri": version.uri}
@@ -331,31 +305,19 @@ def register(project: Project, data: Record, trained: Record, scored: Record, ju
     )
 
 
+def _features_of(data: Record, trained: Record) -> Path:
+    """Return the prepared features that a model was trained on: those of the best trial, where a Study chose them."""
+    return Path(trained.result.get("path", data.result["path"]))
+
+
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
     from rayline.features.pipeline import Prepared
     from rayline.training.streamed import training_data
     from rayline.training.trainer import TrainSpec
 
     prepared = Prepared.load(Path(data.result["path"]))
-    fitted = prepared.features
-    spec = TrainSpec(
-        model=config.model,
-        train=config.train,
-        task=fitted.task,
-        classes=fitted.classes,
-        layout=fitted.layout,
-        target_mean=fitted.target_mean,
-        target_std=fitted.target_std,
-    )
+    spec = TrainSpec.of(config, prepared.features)
     return prepared, spec, training_data(prepared, config.model.builder, config.train)
-
-
-def _trial_event(config: Config, trial: Trial) -> TrialEnded:
-    assert config.tune is not None
-    metric = f"valid_{config.train.metric}"
-    value = trial.metrics.get(metric)
-    score = f"{metric} {value:.4f}" if value is not None else "no result"
-    return TrialEnded(trial.number, config.tune.trials, trial.status, trial.params, score)
 
 
 def _features_line(result: Result) -> str:
@@ -372,7 +334,8 @@ def _train_line(result: Result) -> str:
 
 
 def _tune_line(result: Result) -> str:
-    return f"trial {result['best'] + 1} of {result['trials']} is the best: {_scores(result['metrics'])}"
+    page = f"; see {result['page']}" if result.get("page") else ""
+    return f"trial {result['best'] + 1} of {result['trials']} is the best: {_scores(result['metrics'])}{page}"
 
 
 def _evaluate_line(result: Result) -> str:

@@ -90,7 +90,7 @@ class FlowScreen:
             case Resumed(step, after, of, what):
                 console.print(f"    {step} resumes after {what} {after} of {of}", soft_wrap=True)
             case TrialEnded(number, of, state, params, score):
-                setting = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in params.items())
+                setting = ", ".join(f"{_parameter(key)} {_short(value)}" for key, value in params.items())
                 console.print(
                     f"    [dim]trial {number + 1} of {of}[/]  {score}  [dim]{escape(setting)}  {state}[/]",
                     soft_wrap=True,
@@ -282,6 +282,12 @@ def _json(value: Any) -> None:
 
 def _metrics(metrics: Any) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _parameter(key: str) -> str:
+    """Return the last word of a searched key, and of a column's setting the column's name too."""
+    prefix = "features.columns."
+    return key.removeprefix(prefix) if key.startswith(prefix) else key.rpartition(".")[2]
 
 
 def _short(value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from msgspec import Struct
 from rayline.config.data import DataConfig
 from rayline.config.history import FEAST, JoinConfig, feast_place
 from rayline.config.project import Config
+from rayline.config.values import set_values
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
 Each = TypeVar("Each", bound=Struct)
@@ -97,8 +99,7 @@ def plain(section: Struct) -> dict[str, Any]:
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Return the configuration with dotted keys replaced: what a trial of a Study runs. Raises ``ConfigError``."""
     raw = plain(config)
-    for key, value in values.items():
-        _set(raw, key, value)
+    set_values(raw, values)
     return parse(raw)
 
 
@@ -113,17 +114,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"override '{override}': its value is not valid YAML: {reason}. Quote it or close it."
         ) from error
-    _set(raw, key, value)
-
-
-def _set(raw: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    place = raw
-    for part in path:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f"key '{key}': '{part}' is {shown(place)}, not a section.")
-    place[last] = value
+    set_values(raw, {key: value})
 
 
 def _refuse_unknown_keys(raw: object, kind: Any, place: str, what: str) -> None:
@@ -148,13 +139,18 @@ def _refuse_unknown_keys(raw: object, kind: Any, place: str, what: str) -> None:
 
 
 def _refuse_unknown_fields(raw: Mapping[str, Any], struct: type[Struct], place: str, what: str) -> None:
-    fields = get_type_hints(struct, include_extras=True)
+    fields = _fields_of(struct)
     for key, value in raw.items():
         if key == struct.__struct_config__.tag_field:
             continue
         if key not in fields:
             raise ConfigError(f"unknown {what} key '{place}{key}'. {suggestion(str(key), fields)}")
         _refuse_unknown_keys(value, fields[key], f"{place}{key}.", what)
+
+
+@cache
+def _fields_of(struct: type[Struct]) -> Mapping[str, Any]:
+    return get_type_hints(struct, include_extras=True)
 
 
 def _section_of(raw: Mapping[str, Any], structs: list[type[Struct]], place: str, what: str) -> type[Struct]:

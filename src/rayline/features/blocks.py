@@ -52,12 +52,15 @@ def fold(dataset: Any, look: Callable[[pa.Table], Result]) -> Iterator[Result]:
                 yield result
 
 
-def over(items: Sequence[Item], look: Callable[[Item], Result]) -> Iterator[Result]:
-    """Yield ``look(item)`` for every item, in order: one task of Ray Data for each.
+def over(items: Sequence[Item], look: Callable[[Item], Result], *, here: bool = False) -> Iterator[Result]:
+    """Yield ``look(item)`` for every item, in order: one task of Ray Data for each, or all in this process.
 
     Raises:
-        RaylineError: what ``look`` raised.
+        RaylineError: what ``look`` raised (a ``RowError`` as ``DataError``).
     """
+    if here:
+        yield from _one_by_one(items, look)
+        return
     import pyarrow as pa
     import ray.data
 
@@ -65,6 +68,14 @@ def over(items: Sequence[Item], look: Callable[[Item], Result]) -> Iterator[Resu
         with quiet():
             packed = [pa.table({RESULT: pa.array([pickle.dumps(item)], pa.large_binary())}) for item in items]
             yield from fold(ray.data.from_arrow(packed), _OnItem(look))
+
+
+def _one_by_one(items: Sequence[Item], look: Callable[[Item], Result]) -> Iterator[Result]:
+    for item in items:
+        try:
+            yield look(item)
+        except RowError as error:
+            raise DataError(str(error)) from error
 
 
 def in_blocks(table: pa.Table, rows: int = ROWS_PER_BLOCK) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rayline.errors import NotFoundError
 from rayline.features.blocks import over
 from rayline.features.kinds import FittedColumn
 from rayline.features.parts import PartFile, Parts
@@ -36,7 +37,7 @@ class Reused:
     places: Mapping[int, int]
 
 
-def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, around: Path) -> int:
+def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, around: Path, *, here: bool = False) -> int:
     """Write the matrices of the training and the validation part.
 
     Args:
@@ -44,6 +45,7 @@ def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, aroun
         features: what to apply.
         folder: where ``train`` and ``valid`` are written, and what they were made of.
         around: the folder whose folders may hold earlier matrices.
+        here: compute in this process, and not on Ray.
 
     Returns:
         How many columns were computed; the others are copies.
@@ -54,11 +56,25 @@ def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, aroun
         (folder / part).mkdir()
     large = is_large(sum(parts.facts.rows.values()), len(features.columns))
     files = [file for part in APPLIED for file in parts.of(part)]
-    for _ in over(files, _Apply(features, parts, folder, reused, large)):
+    for _ in over(files, _Apply(features, parts, folder, reused, large), here=here):
         pass
-    origin = {"parts": parts.identity, "columns": {key: first for key, (first, _) in keys.items()}}
+    origin = {
+        "parts": parts.identity,
+        "rows": parts.path.name,
+        "columns": {key: first for key, (first, _) in keys.items()},
+    }
     (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return len(features.columns) - (len(reused.places) if reused else 0)
+
+
+def rows_of(folder: Path) -> Path:
+    """Return the folder of the parts that the matrices of a folder were made of. Raises ``NotFoundError``."""
+    try:
+        return folder.parent / str(json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["rows"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotFoundError(
+            f"'{folder}' does not say which rows it was made of. Make it anew with `--fresh`."
+        ) from error
 
 
 def read_matrix(folder: Path, part: str, rows: int, width: int) -> tuple[NDArray[np.float32], NDArray[Any]]:

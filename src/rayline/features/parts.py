@@ -54,8 +54,11 @@ class Parts:
     judged: str
 
     @classmethod
-    def find(cls, path: Path, judged: str) -> Parts | None:
-        """Return the parts at ``path``, or None where there are none, or others, or they were made by other rules."""
+    def find(cls, path: Path, judged: str | None) -> Parts | None:
+        """Return the parts at ``path``, or None where there are none, or others, or they were made by other rules.
+
+        ``judged`` of None takes them whatever they were made by.
+        """
         try:
             raw = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             files = tuple(PartFile(**each) for each in raw["files"])
@@ -63,7 +66,7 @@ class Parts:
             complete = raw["format"] == FORMAT and all((path / each.name).is_file() for each in files)
         except (OSError, ValueError, KeyError, TypeError, RaylineError):  # a cache: what cannot be read is made anew
             return None
-        fits = found.judged == judged or not found.facts.quarantined
+        fits = judged in (None, found.judged) or not found.facts.quarantined
         return found if complete and fits else None
 
     @property

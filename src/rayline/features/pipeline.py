@@ -78,18 +78,38 @@ def prepare(
     features = FeatureSet.from_config(declared, schema)
     folder = out.parent / f"parts-{_parts_key(config, names)}"
     parts = Parts.find(folder, judge.fingerprint)
-    state = None if parts is None else _observed(parts, features, judge, config)
+    state = None if parts is None else observed(parts, features, judge, config)
     if parts is None or state is None:
         by_number = schema.task == "regression"
         large = is_large(table.num_rows, len(names)) if opened.rows is not None else True
         plan = plan_split(config.data.split, names, opened.look, schema.target, by_number=by_number)
         parts = divide(config, dataset, names, features, plan, judge, folder, large=large)
-        state = _observed(parts, features, judge, config)
+        state = observed(parts, features, judge, config)
     assert state is not None
+    return write_prepared(config, parts, state, features, out)
+
+
+def write_prepared(
+    config: Config, parts: Parts, state: Seen, features: FeatureSet, out: Path, *, here: bool = False
+) -> Prepared:
+    """Finish the features on what was seen of the training rows, apply them and write all that a features step leaves.
+
+    Args:
+        config: the project.
+        parts: the rows.
+        state: what the training rows say.
+        features: what is made of them.
+        out: the folder to write; it appears, or is replaced, only when everything in it is complete.
+        here: compute in this process, and not on Ray.
+
+    Raises:
+        DataError: nothing in the training rows varies.
+    """
+    schema = features.schema
     facts = replace(state.facts, source=config.data.label, schema_fingerprint=schema.fingerprint)
     fitted = features.finish(state.rows)
     with replacing(out) as fresh:
-        computed = write_matrices(parts, fitted, fresh, out.parent)
+        computed = write_matrices(parts, fitted, fresh, out.parent, here=here)
         sample = _sample(parts)
         write_sample(fresh, sample, fitted.transform(sample))
         write_values(fresh, fitted, reference_of(schema, state.rows), facts)
@@ -108,15 +128,17 @@ def _parts_key(config: Config, names: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
+class Seen:
     """What the training rows say, and what the data is."""
 
     rows: FitState
     facts: DataFacts
 
 
-def _observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config) -> _Observed | None:
+def observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config, *, here: bool = False) -> Seen | None:
     """Return what the training rows say. What is not known of them is looked at, and checked, in one execution.
+
+    ``here`` looks in this process, and not on Ray.
 
     Returns:
         None where the check would set rows aside: the source must be divided anew, without them.
@@ -125,13 +147,14 @@ def _observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config) 
     known, facts, everything = observations.known(features), parts.facts, features.everything
     missing = Wanted(everything.columns - known.columns.keys(), everything.features - known.extras.keys())
     if not missing:
-        return _Observed(known, facts)
+        return Seen(known, facts)
     columns = tuple(each for each in judge.schema.columns if each.name in missing.columns)
     partial = replace(judge, schema=replace(judge.schema, columns=columns))
     looked = list(
         over(
             parts.files,
             _Look(parts, features, missing, partial, is_large(sum(facts.rows.values()), len(missing.columns))),
+            here=here,
         )
     )
     findings = merge_findings(each.findings for each in looked)
@@ -142,7 +165,7 @@ def _observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config) 
     state = merge_all(each.state for each in looked)
     observations.keep(features, state, missing)
     rules = {**facts.anomalies, **counts(anomalies)}
-    return _Observed(known.merged(state), replace(facts, warnings=warnings, anomalies=rules))
+    return Seen(known.merged(state), replace(facts, warnings=warnings, anomalies=rules))
 
 
 @dataclass(frozen=True, slots=True)

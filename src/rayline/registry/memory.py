@@ -77,6 +77,10 @@ class MemoryStore:
             if run.experiment == experiment and tags.items() <= run.tags.items()
         )
 
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments."""
+        return tuple(sorted({run.experiment for run in self._runs.values()}))
+
     def delete_run(self, run_id: str) -> None:
         """Take a run out."""
         self._run(run_id)

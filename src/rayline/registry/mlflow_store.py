@@ -102,6 +102,11 @@ class MlflowStore(MlflowDoor):
             found = pages(client.search_runs, experiment_ids=[home.experiment_id], filter_string=query, order_by=order)
             return tuple(run.info.run_id for run in found)
 
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments."""
+        with self._door("list the experiments") as client:
+            return tuple(sorted(each.name for each in pages(client.search_experiments)))
+
     def delete_run(self, run_id: str) -> None:
         """Take a run out of the experiment; MLflow keeps it among its deleted ones."""
         with self._door("delete a run", missing=f"run '{run_id}'") as client:

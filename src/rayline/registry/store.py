@@ -169,6 +169,10 @@ class Store(RunWrites, Protocol):
         """Return the ids of an experiment's runs that have all the tags, oldest first."""
         ...
 
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments, sorted."""
+        ...
+
     def delete_run(self, run_id: str) -> None:
         """Take a run out of the experiment."""
         ...

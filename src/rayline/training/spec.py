@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import ModelConfig, Task, TrainConfig
+from rayline.config import Config, ModelConfig, Task, TrainConfig
 from rayline.model import InputLayout, outputs_for
+
+if TYPE_CHECKING:
+    from rayline.features.transform import FittedFeatureSet
 
 Part = tuple[NDArray[np.float32], NDArray[Any]]
 """Features, float32 (n, inputs), and the target, int64 class indices or float32 standardised values, (n,)."""
@@ -51,6 +54,19 @@ class TrainSpec:
     layout: InputLayout
     target_mean: float
     target_std: float
+
+    @classmethod
+    def of(cls, config: Config, features: FittedFeatureSet) -> TrainSpec:
+        """Return what a configuration trains on fitted features."""
+        return cls(
+            model=config.model,
+            train=config.train,
+            task=features.task,
+            classes=features.classes,
+            layout=features.layout,
+            target_mean=features.target_mean,
+            target_std=features.target_std,
+        )
 
     @property
     def inputs(self) -> int:

@@ -1,1 +1,1 @@
-"""Tuning: the search space and the Study, the door to Ray Tune."""
+"""Tuning: the search space and the Study: Optuna suggests, warm Ray actors train."""

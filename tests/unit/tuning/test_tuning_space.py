@@ -21,14 +21,13 @@ def test_a_good_space_is_given_back() -> None:
     space = {
         "train.learning_rate": RATE,
         "train.batch_size": Space(low=16, high=64, integer=True),
-        "model.hidden": Space(choose=((8,), (16, 8))),
         "model.options.depth": Space(choose=(1, "two", None)),
     }
     assert check(study_config(space, OWN)) == space
 
 
-def test_options_are_searched_for_a_builder_of_ones_own_alone() -> None:
-    with pytest.raises(ConfigError, match=r"'model\.options\.depth': model\.options are for a builder of your own"):
+def test_options_are_searched_where_the_builder_has_them() -> None:
+    with pytest.raises(ConfigError, match=r"model.builder 'mlp' has no option 'depth'.*'mlp' has model.hidden and"):
         check(study_config({"model.options.depth": RATE}))
 
 
