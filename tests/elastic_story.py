@@ -19,7 +19,7 @@ from rayline.mlp import Mlp
 from torch import Tensor, nn
 
 from rayline.config import ModelConfig
-from rayline.training import group_journal, trainer
+from rayline.training import group, group_journal, trainer
 from rayline.training.spec import EpochReport, TrainResult
 from training_examples import made_data, spec_of
 
@@ -49,7 +49,7 @@ def build(inputs: int, outputs: int, full_speed: str) -> nn.Module:
 
 def main(out: Path) -> None:
     """Run the story and print it."""
-    trainer.RESIZE_EVERY_S = 2.0
+    group.RESIZE_EVERY_S = 2.0
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -80,7 +80,7 @@ def main(out: Path) -> None:
 
 def await_worlds(out: Path, training: Future[TrainResult], told: Callable[[list[int]], bool]) -> None:
     """Wait until the workers of each epoch so far, in order, are as they must be."""
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 200
     while not told([workers for _, workers in sorted(group_journal.worlds(out).items())]):
         if training.done() or time.monotonic() > deadline:
             raise RuntimeError(f"the group did not change: {group_journal.worlds(out)}")

@@ -97,7 +97,7 @@ def nothing_left() -> bool:
 
     Ray's coordinator of resources, one for each cluster, stays.
     """
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         groups = [each for each in ray.util.placement_group_table().values() if each["state"] != "REMOVED"]
         free = ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]

@@ -35,8 +35,6 @@ SHARE_OF_RAM = 0.25
 WINDOW_BYTES = 64 << 20
 """Rows that are shuffled together."""
 
-DATASET = "train"
-
 
 def training_data(prepared: Prepared, builder: str, train: TrainConfig) -> TrainData:
     """Return both parts of a features step; the training part stays on disk where ``train.feed`` says so.
@@ -85,13 +83,6 @@ def dataset_of(part: StreamedPart) -> Any:
     dataset = matrix_dataset(part.folder, "train", cpus=0)
     dataset.context.execution_options.preserve_order = True
     return dataset
-
-
-def in_order() -> Any:
-    """Return the ``ray.data.ExecutionOptions`` by which each worker gets the same blocks every time."""
-    from ray.data import ExecutionOptions
-
-    return ExecutionOptions(preserve_order=True)
 
 
 class RayDataFeed:

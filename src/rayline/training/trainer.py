@@ -1,6 +1,6 @@
 """How one configuration is trained: in this process for one worker, else by a group of worker processes.
 
-This is the door to Ray Train. No code changes between the two.
+This is the door to Ray Train, whose group XGBoost trains in. No code changes between them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rayline.errors import ClusterError
+from rayline.model import family_of
 from rayline.training import group_journal
 from rayline.training.context import Listener, Place, TrainContext
+from rayline.training.group import RESIZE_EVERY_S, Group, GroupFailed
 from rayline.training.group_failures import told
 from rayline.training.group_journal import JournalReader
-from rayline.training.group_worker import Failed, work
+from rayline.training.group_worker import Failed, work_under_ray_train
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import device_for_group, refuse_what_never_fits
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from rayline.training.feed import Feed
 
 __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
-
-RESIZE_EVERY_S = 30.0
-"""How often an elastic group looks whether there is room for more workers; each change starts the group again."""
 
 QUICK_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 """Where nothing else is set: Ray Train looks at its workers every 2 s, at the start and the end too."""
@@ -47,16 +46,16 @@ def train(
 ) -> TrainResult:
     """Train one configuration.
 
-    With one worker it trains in this process, which needs no Ray. With more, Ray Train's TorchTrainer starts as many
-    processes (gloo on CPUs, nccl on GPUs); one that dies is started again with the others, from the last checkpoint, at
-    most ``spec.train.max_failures`` times.
+    With one worker it trains in this process, which needs no Ray. With more, as many processes are started (gloo on
+    CPUs, nccl on GPUs); one that dies is started again with the others, from the last checkpoint, at most
+    ``spec.train.max_failures`` times.
 
     Args:
         spec: what to train. For more than one worker Ray must be connected.
         data: both parts, in this process; workers get them through the object store.
         out: the folder for the checkpoints, reachable by every node. What an earlier call left there is gone on from.
-        on_epoch: hears each epoch once, in this process, as it ends. What it raises is raised here: at once with one
-            worker, when the training has ended with more.
+        on_epoch: hears each epoch once, in this process, as it ends. What it raises ends the training and is raised
+            here.
         on_notice: hears what the user should know, and that stops nothing.
 
     Raises:
@@ -91,21 +90,32 @@ def _feed(spec: TrainSpec, data: TrainData, place: Place) -> Feed | None:
 def _in_group(
     spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener, on_notice: Callable[[str], None]
 ) -> TrainResult:
-    import ray
-    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    from rayline.training.streamed import DATASET, dataset_of, in_order
-
     device = device_for_group(spec.train)
     refuse_what_never_fits(spec.train, device)
-    least, most = spec.train.workers
-    settings = QUICK_LOOKS if least == most else QUICK_LOOKS | QUICK_RETRY
     group_journal.clear(out)
-    trainer = TorchTrainer(
-        work,
-        datasets={} if data.streamed is None else {DATASET: dataset_of(data.streamed)},
-        dataset_config=DataConfig(execution_options=in_order()),
+    with JournalReader(out, on_epoch, on_notice) as reader:
+        try:
+            if family_of(spec.model.builder) == "xgboost":
+                outcome = _by_ray_train(spec, data, out, device)
+            else:
+                outcome = Group(spec, data, out, device, lambda: reader.last_epoch, reader.raise_failure).run()
+        except GroupFailed as error:
+            raise told(error, spec.train, group_journal.members(out), reader.last_epoch) from error
+    reader.raise_failure()
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
+
+
+def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> TrainResult | Failed:
+    """Train with Ray Train's own group, which brings the communicator of its library."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.xgboost import XGBoostTrainer
+
+    least, most = spec.train.workers
+    trainer = XGBoostTrainer(
+        work_under_ray_train,
         train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out)},
         scaling_config=ScalingConfig(
             num_workers=most if least == most else (least, most),
@@ -120,16 +130,12 @@ def _in_group(
             ),
         ),
     )
-    with JournalReader(out, on_epoch, on_notice) as reader, _environment(settings):
+    with _environment(QUICK_LOOKS if least == most else QUICK_LOOKS | QUICK_RETRY):
         try:
-            outcome: Any = trainer.fit().return_value
-        except Exception as error:
-            raise told(error, spec.train, group_journal.members(out), reader.last_epoch) from error
-    reader.raise_failure()
-    if isinstance(outcome, Failed):
-        raise outcome.error
-    result: TrainResult = outcome
-    return result
+            outcome: TrainResult | Failed = trainer.fit().return_value
+        except TrainingFailedError as error:
+            raise GroupFailed(getattr(error, "worker_failures", None) or {0: error}) from error
+    return outcome
 
 
 @contextmanager
