@@ -15,6 +15,7 @@ from rayline import experiment, release
 from rayline.config import Config, plain, with_values
 from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
 from rayline.ledger import Record
+from rayline.libraries import refuse_options
 from rayline.project import SKEW_ROWS, Project, Result
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
+    refuse_options(config.model, None if config.features.task == "auto" else config.features.task)
     project = Project(config, fresh, listener)
     with project.ledger.held(config.name):
         if until == "release":

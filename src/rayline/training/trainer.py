@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rayline.errors import ClusterError, RaylineError, TrainingFailed
+from rayline.model import family_of
 from rayline.training.context import Listener, Place, TrainContext
+from rayline.training.families import fit, refuse_unfit
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import room_for
@@ -37,6 +39,7 @@ def train(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener = lamb
         ClusterError: the workers could not be placed.
     """
     direction(spec.train.metric, spec.task)
+    refuse_unfit(spec)
     out = out.resolve()  # a worker may have another working folder
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     place = _in_process if spec.train.alone else _in_group
@@ -49,8 +52,6 @@ def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener)
     from ray.train.torch import TorchTrainer
 
     def loop() -> TrainResult:
-        from rayline.training.families import fit
-
         return fit(TrainContext(spec, data, out, on_epoch, Place(device=_device(spec), threads=os.cpu_count() or 1)))
 
     # Ray Train's name for a loop in the driver's own process is a group of zero workers.
@@ -62,7 +63,6 @@ def _in_process(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener)
 def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -> TrainResult:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
     _refuse_too_many(spec)
@@ -70,7 +70,7 @@ def _in_group(spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener) -
     failures: list[Exception] = []
     listening = threading.Thread(target=_relay, args=(epochs, on_epoch, failures), daemon=True)
     listening.start()
-    trainer = TorchTrainer(
+    trainer = _group_trainer(spec)(
         _worker,
         train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out), "epochs": epochs},
         scaling_config=ScalingConfig(num_workers=spec.train.workers[1], use_gpu=_device(spec) == "cuda"),
@@ -100,8 +100,6 @@ def _worker(settings: dict[str, Any]) -> TrainResult:
     from ray.train import get_context
     from ray.train.torch import get_device, prepare_model
 
-    from rayline.training.loop import fit_loop
-
     context, epochs = get_context(), settings["epochs"]
     rank = context.get_world_rank()
 
@@ -111,7 +109,22 @@ def _worker(settings: dict[str, Any]) -> TrainResult:
 
     place = Place(rank, context.get_world_size(), str(get_device()), threads=1)
     training = TrainContext(settings["spec"], ray.get(settings["data"]), Path(settings["out"]), tell, place)
+    if family_of(training.spec.model.builder) != "torch":
+        return fit(training)
+    from rayline.training.loop import fit_loop
+
     return fit_loop(training, prepare_model)
+
+
+def _group_trainer(spec: TrainSpec) -> Any:
+    """Return Ray Train's trainer of the family: it is what connects the workers with one another."""
+    if family_of(spec.model.builder) == "xgboost":
+        from ray.train.xgboost import XGBoostTrainer
+
+        return XGBoostTrainer
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer
 
 
 def _relay(epochs: Any, on_epoch: Listener, failures: list[Exception]) -> None:
