@@ -15,10 +15,10 @@ from pathlib import Path
 
 import ray
 from ray.cluster_utils import Cluster
-from rayline.mlp import Mlp
 from torch import Tensor, nn
 
 from rayline.config import ModelConfig
+from rayline.modules.mlp import Mlp
 from rayline.training import group, group_journal, trainer
 from rayline.training.spec import EpochReport, TrainResult
 from training_examples import made_data, spec_of

@@ -18,6 +18,7 @@ from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
 from rayline.ledger import Record
+from rayline.libraries import refuse_options
 from rayline.project import SKEW_ROWS, Project, Result
 from rayline.tracked import settled, unsettled
 
@@ -71,6 +72,7 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
+    refuse_options(config.model, None if config.features.task == "auto" else config.features.task)
     if config.tune is not None and until not in ("features", "train"):
         from rayline.tuning.space import check
 

@@ -104,7 +104,8 @@ def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:
         "    range: warn",
         "",
         "model:",
-        "  builder: mlp  # or your own: my_package.my_module:build",
+        "  builder: mlp  # or residual_mlp, cnn (for images), xgboost, your own as my_package.my_module:build, or",
+        f"  # {_estimator(schema.task)}; 'options' holds what it takes",
         "  hidden: [64, 32]",
         "",
         "train:",
@@ -142,6 +143,10 @@ def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _estimator(task: str) -> str:
+    return f"sklearn.ensemble:HistGradientBoosting{'Regressor' if task == 'regression' else 'Classifier'}"
 
 
 def _training_size(rows: int) -> tuple[int, int]:

@@ -36,16 +36,19 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     return train(LONG, made_data(), tmp_path_factory.mktemp("unbroken") / "run")
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_worker_costs_time_and_nothing_else(tmp_path: Path, unbroken: TrainResult, rank: int) -> None:
+@pytest.mark.parametrize(("rank", "group"), [(0, "auto"), (1, "auto"), (0, "ray_train")])
+def test_a_killed_worker_costs_time_and_nothing_else(
+    tmp_path: Path, unbroken: TrainResult, rank: int, group: str
+) -> None:
     out, told = tmp_path / "killed", []
+    spec = replace(LONG, train=structs.replace(LONG.train, group=group))
 
     def listen(report: EpochReport) -> None:
         told.append(report)
         if report.epoch == 2:
             kill(rank, out)
 
-    killed = train(LONG, made_data(), out, listen)
+    killed = train(spec, made_data(), out, listen)
     assert len(group_journal.members(out)) == 4, "the group must have been started twice"
     assert [report.epoch for report in told] == list(range(1, LONG.train.epochs + 1))
     assert [report.metrics for report in told] == [report.metrics for report in unbroken.history]

@@ -35,6 +35,8 @@ class TrainConfig(Section, frozen=True, kw_only=True):
         class_weights: ``balanced`` weighs each class by the inverse of its frequency; or a weight for each label.
         loop: a training loop of your own, ``my_package.my_module:train_loop``; see ``rayline.training.own_loop``.
         num_workers: worker processes; ``[least, most]`` is elastic: as many as the cluster has room for.
+        group: who starts and watches the worker processes: ``auto`` does it with one process each, ``ray_train`` is Ray
+            Train's TorchTrainer with some more of its own. XGBoost always trains under Ray Train.
         parallel: ``ddp`` copies the module to every worker, ``fsdp`` divides its weights among them (FSDP2).
         feed: where batches come from: ``memory``, ``ray_data`` (streamed from disk), or ``auto``: memory where the
             training part fits.
@@ -60,6 +62,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     loop: str | None = None
     num_workers: Positive | tuple[Positive, ...] = 1  # of two: msgspec mixes up a fixed length with the bound
     use_gpu: Literal["auto"] | bool = "auto"
+    group: Literal["auto", "ray_train"] = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"
     feed: Literal["auto", "memory", "ray_data"] = "auto"
     checkpoint: CheckpointConfig = CheckpointConfig()

@@ -9,8 +9,10 @@ from rayline.config import ModelConfig, Task
 from rayline.model import family_of
 
 
-def refuse_options(model: ModelConfig, task: Task) -> None:
+def refuse_options(model: ModelConfig, task: Task | None) -> None:
     """Refuse a model of scikit-learn or XGBoost that could not be trained for a task, before anything starts.
+
+    Where the task is not known yet, it refuses what fits none.
 
     Raises:
         ConfigError: there is no such estimator, it is for another task, or has no such option; names the nearest.

@@ -55,7 +55,7 @@ def xgboost() -> Any:
     return module
 
 
-def parameters_for(model: ModelConfig, task: Task, classes: int) -> dict[str, Any]:
+def parameters_for(model: ModelConfig, task: Task | None, classes: int) -> dict[str, Any]:
     """Return XGBoost's parameters of a configuration, ``num_boost_round`` left out.
 
     Raises:
@@ -66,11 +66,12 @@ def parameters_for(model: ModelConfig, task: Task, classes: int) -> dict[str, An
             raise ConfigError(f"model.options.{name} of xgboost cannot be set: {OURS[name]}.")
         if name not in PARAMETERS:
             raise ConfigError(f"model.options: xgboost has no '{name}'. {suggestion(name, PARAMETERS)}")
-    fitting = OBJECTIVES[task]
+    fitting = OBJECTIVES[task] if task else tuple(each for known in OBJECTIVES.values() for each in known)
     objective = model.options.get("objective", fitting[0])
     if objective not in fitting:
         raise ConfigError(
-            f"model.options.objective '{objective}' does not fit a {task} task, which takes {' or '.join(fitting)}."
+            f"model.options.objective '{objective}' does not fit {f'a {task}' if task else 'any'} task. "
+            f"Take {' or '.join(fitting)}."
         )
     rounds = model.options.get("num_boost_round", ROUNDS)
     if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:

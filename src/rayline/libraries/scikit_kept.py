@@ -13,7 +13,7 @@ import numpy as np
 
 from rayline.config import Task
 from rayline.errors import BundleError, ConfigError
-from rayline.libraries.scikit import MODULES, UNKEPT, outputs_of
+from rayline.libraries.scikit import FORESTS, MODULES, UNKEPT, outputs_of
 from rayline.libraries.skops_list import PLAIN_LOADERS, PLAIN_TYPES, Allowed, dumps, loads
 
 WHAT = "the estimator"
@@ -97,6 +97,8 @@ def _refuse_unsound(estimator: Any, width: int, outputs: int) -> None:
             _check_tree(each, inputs)
         elif kind == "TreePredictor":
             _check_predictor(each, inputs)
+        elif kind in FORESTS:
+            _check_forest(each)
         elif kind.startswith("GradientBoosting"):
             _check_stages(each, outputs)
 
@@ -133,6 +135,7 @@ def _check_tree(tree: Any, inputs: int) -> None:
     left, right, feature = tree.children_left, tree.children_right, tree.feature
     leaf = left == -1
     _check_nodes(left, right, feature, leaf, min(inputs, tree.n_features))
+    _check_values(tree.value)
     if not np.array_equal(leaf, right == -1):
         raise BundleError("a tree has a node with one child.")
 
@@ -144,6 +147,12 @@ def _check_predictor(predictor: Any, inputs: int) -> None:
     leaf = nodes["is_leaf"].astype(bool)
     left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
     _check_nodes(left, right, nodes["feature_idx"].astype(np.int64), leaf, inputs)
+    _check_values(nodes["value"])
+
+
+def _check_values(values: Any) -> None:
+    if not np.isfinite(values).all():
+        raise BundleError("a tree holds a number that is not finite.")
 
 
 def _check_nodes(left: Any, right: Any, feature: Any, leaf: Any, inputs: int) -> None:
@@ -155,6 +164,13 @@ def _check_nodes(left: Any, right: Any, feature: Any, leaf: Any, inputs: int) ->
             raise BundleError("a tree leads out of itself.")
     if ((feature[inner] < 0) | (feature[inner] >= inputs)).any():
         raise BundleError(f"a tree asks for an input that is not among the {inputs}.")
+
+
+def _check_forest(forest: Any) -> None:
+    if not isinstance(forest.estimators_, list) or not forest.estimators_:
+        raise BundleError("the estimator holds no trees.")
+    if any(type(each.tree_).__name__ != "Tree" for each in forest.estimators_):
+        raise BundleError("the estimator holds what is no tree.")
 
 
 def _check_stages(booster: Any, outputs: int) -> None:

@@ -22,6 +22,10 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long a worker waits for the others in one exchange; a dead one is noticed at once."""
 
 
+DATASET = "train"
+"""The name under which Ray Train hands a worker its share of a streamed training part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """What a worker gives back instead of raising: another start of the group would fail the same way."""
@@ -82,12 +86,13 @@ def work_under_ray_train(settings: dict[str, Any]) -> TrainResult | Failed:
 
     def train(out: Path) -> TrainResult:
         import ray
-        from ray.train import get_context
+        from ray.train import get_context, get_dataset_shard
         from ray.train.torch import get_device
 
-        context = get_context()
+        context, data = get_context(), ray.get(settings["data"])
         place = Place(context.get_world_rank(), context.get_world_size(), str(get_device()), threads=1)
-        return _trained(settings["spec"], ray.get(settings["data"]), out, place, None)
+        shard = get_dataset_shard(DATASET) if data.streamed is not None else None
+        return _trained(settings["spec"], data, out, place, shard)
 
     return _told(Path(settings["out"]), train)
 

@@ -1,6 +1,7 @@
 """How one configuration is trained: in this process for one worker, else by a group of worker processes.
 
-This is the door to Ray Train, whose group XGBoost trains in. No code changes between them.
+This is the door to Ray Train, whose group XGBoost trains in, and PyTorch where ``train.group`` says so. No code changes
+between them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rayline.errors import ClusterError
 from rayline.model import family_of
 from rayline.training import group_journal
 from rayline.training.context import Listener, Place, TrainContext
+from rayline.training.families import fit, refuse_unfit
 from rayline.training.group import RESIZE_EVERY_S, Group, GroupFailed
 from rayline.training.group_failures import told
 from rayline.training.group_journal import JournalReader
-from rayline.training.group_worker import Failed, work_under_ray_train
+from rayline.training.group_worker import DATASET, Failed, work_under_ray_train
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
 from rayline.training.room import device_for_group, refuse_what_never_fits
@@ -64,19 +66,14 @@ def train(
         ClusterError: the workers can never fit, or could not be placed.
     """
     direction(spec.train.metric, spec.task)
+    refuse_unfit(spec)
     out = out.resolve()  # a worker may have another working folder
     if spec.train.alone:
         place = Place(device=_device_here(spec), threads=os.cpu_count() or 1)
-        return _fit(TrainContext(spec, data, out, on_epoch, place, _feed(spec, data, place), on_notice))
+        return fit(TrainContext(spec, data, out, on_epoch, place, _feed(spec, data, place), on_notice))
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     with own_interrupts():
         return _in_group(spec, data, out, on_epoch, on_notice)
-
-
-def _fit(context: TrainContext) -> TrainResult:
-    from rayline.training.families import fit
-
-    return fit(context)
 
 
 def _feed(spec: TrainSpec, data: TrainData, place: Place) -> Feed | None:
@@ -95,7 +92,7 @@ def _in_group(
     group_journal.clear(out)
     with JournalReader(out, on_epoch, on_notice) as reader:
         try:
-            if family_of(spec.model.builder) == "xgboost":
+            if spec.train.group == "ray_train" or family_of(spec.model.builder) == "xgboost":
                 outcome = _by_ray_train(spec, data, out, device)
             else:
                 outcome = Group(spec, data, out, device, lambda: reader.last_epoch, reader.raise_failure).run()
@@ -111,12 +108,14 @@ def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> T
     """Train with Ray Train's own group, which brings the communicator of its library."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.xgboost import XGBoostTrainer
+
+    from rayline.training.streamed import dataset_of
 
     least, most = spec.train.workers
-    trainer = XGBoostTrainer(
+    trainer = _trainer_of(spec)(
         work_under_ray_train,
         train_loop_config={"spec": spec, "data": ray.put(data), "out": str(out)},
+        datasets={DATASET: dataset_of(data.streamed)} if data.streamed is not None else None,
         scaling_config=ScalingConfig(
             num_workers=most if least == most else (least, most),
             use_gpu=device == "cuda",
@@ -136,6 +135,17 @@ def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> T
         except TrainingFailedError as error:
             raise GroupFailed(getattr(error, "worker_failures", None) or {0: error}) from error
     return outcome
+
+
+def _trainer_of(spec: TrainSpec) -> Any:
+    """Return Ray Train's trainer of the family: it is what connects the workers with one another."""
+    if family_of(spec.model.builder) == "xgboost":
+        from ray.train.xgboost import XGBoostTrainer
+
+        return XGBoostTrainer
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer
 
 
 @contextmanager

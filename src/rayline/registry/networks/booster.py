@@ -21,6 +21,7 @@ from rayline.errors import BundleError, shown
 from rayline.libraries.boosting import OBJECTIVES, outputs_of, xgboost
 
 NO_PARENT = 2**31 - 1
+LARGEST = float(np.finfo(np.float32).max)
 PER_NODE = (
     *("base_weights", "default_left", "left_children", "loss_changes", "parents", "right_children"),
     *("split_conditions", "split_indices", "split_type", "sum_hessian"),
@@ -115,7 +116,8 @@ def _check_tree(tree: Mapping[str, Any], inputs: int) -> None:
         raise BundleError(f"a tree is not for {inputs} numbers and one answer.")
     if any(tree[name] for name in BY_CATEGORY) or arrays["split_type"].any():
         raise BundleError("a tree splits by categories, which Rayline does not keep.")
-    if not all(np.isfinite(arrays[name].astype(np.float32)).all() for name in ("base_weights", "split_conditions")):
+    values = np.abs(np.concatenate([arrays["base_weights"], arrays["split_conditions"]]).astype(np.float64))
+    if not (values <= LARGEST).all():
         raise BundleError("a tree holds a number that is not finite.")
     _check_paths(arrays, nodes, inputs)
 

@@ -6,9 +6,11 @@ can be made of: ``model.safetensors`` (torch), ``model.skops`` (sklearn) or ``mo
 
 from __future__ import annotations
 
+from rayline.errors import ConfigError
+from rayline.libraries import refuse_options
 from rayline.model import family_of
 from rayline.training.context import TrainContext
-from rayline.training.spec import TrainResult
+from rayline.training.spec import TrainResult, TrainSpec
 
 
 def fit(context: TrainContext) -> TrainResult:
@@ -32,3 +34,25 @@ def fit(context: TrainContext) -> TrainResult:
     from rayline.training.loop import fit_loop
 
     return fit_loop(context)
+
+
+def refuse_unfit(spec: TrainSpec) -> None:
+    """Refuse before anything starts what a family beside PyTorch could not train.
+
+    Raises:
+        ConfigError: an option is unknown, the estimator is for another task, or a setting is for PyTorch alone.
+        EnvironmentFailed: the builder's package is not installed.
+    """
+    family, builder, settings = family_of(spec.model.builder), spec.model.builder, spec.train
+    refuse_options(spec.model, spec.task)
+    if family == "torch":
+        return
+    if settings.loop is not None:
+        raise ConfigError(f"train.loop is for a PyTorch module, and model.builder '{builder}' trains itself. Drop it.")
+    if settings.feed == "ray_data":
+        raise ConfigError(f"model.builder '{builder}' takes the training part whole. Set train.feed to memory.")
+    if family == "sklearn" and not settings.alone:
+        raise ConfigError(
+            f"model.builder '{builder}' trains in one process; set train.num_workers to 1. "
+            "It takes every processor of that machine where it can."
+        )

@@ -9,19 +9,23 @@ from numpy.typing import NDArray
 
 from rayline.errors import ConfigError, DataError, TrainingFailed, suggestion
 from rayline.training.context import TrainContext
+from rayline.training.families import refuse_unfit
 from rayline.training.metrics import direction, measure
 from rayline.training.spec import TrainSpec
 
 
 def refuse_unusable(context: TrainContext) -> None:
-    """Refuse before anything starts what no epoch could be measured on.
+    """Refuse before anything starts what no epoch could be measured on, and what ``refuse_unfit`` does.
 
     Raises:
-        ConfigError: ``train.metric`` is unknown.
+        ConfigError: ``train.metric`` or an option is unknown, or does not fit.
         DataError: a part has too few rows, or the training part holds a number that is not finite.
     """
+    refuse_unfit(context.spec)
     direction(context.spec.train.metric, context.spec.task)
     rows, world = len(context.data.train[0]), context.place.world
+    if not rows:
+        raise DataError("the training part has no rows.")
     if rows < world:
         raise DataError(
             f"the training part has {rows} rows, too few for {world} workers. "

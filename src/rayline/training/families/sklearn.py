@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rayline.errors import ConfigError, TrainingFailed
 from rayline.libraries import scikit_kept
-from rayline.libraries.scikit import estimator_for, outputs_of
+from rayline.libraries.scikit import estimator_for, outputs_of, threads_for
 from rayline.training.context import TrainContext
 from rayline.training.families.measuring import class_weights, epoch_metrics, refuse_unusable
 from rayline.training.metrics import measure
@@ -63,11 +63,6 @@ class Course:
 def fit_estimator(context: TrainContext) -> TrainResult:
     """Train an estimator, keeping the best epoch's. See ``families.fit`` for what is raised."""
     spec, place = context.spec, context.place
-    if spec.train.workers[1] > 1 or place.world > 1:
-        raise ConfigError(
-            f"model.builder '{spec.model.builder}' trains in one process; set train.num_workers to 1. "
-            "It takes every processor of that machine where it can."
-        )
     refuse_unusable(context)
     estimator = estimator_for(spec.model, spec.task, seed=spec.train.seed)
     course = Course.of(estimator, spec)
@@ -83,7 +78,7 @@ def fit_estimator(context: TrainContext) -> TrainResult:
 
     context.resume(load)
     while not context.done and context.epoch < course.epochs:
-        with _told(spec), _threads(estimator, place.threads):
+        with _told(spec), _jobs(estimator, place.threads), threads_for(len(x), place.threads):
             _learn(estimator, course, context.epoch + 1, spec, (x, y, extra))
         outputs, valid = (_outputs(estimator, part[0], spec) for part in (context.data.train, context.data.valid))
         loss = measure(spec.task, outputs, context.data.train[1], spec.target_std)["loss"]
@@ -129,7 +124,7 @@ def _weighed(estimator: Any, spec: TrainSpec, truth: NDArray[Any]) -> dict[str, 
 
 
 @contextmanager
-def _threads(estimator: Any, threads: int) -> Iterator[None]:
+def _jobs(estimator: Any, threads: int) -> Iterator[None]:
     """Let the fit have this many processors, and keep an estimator that takes one: see ``scikit_kept``."""
     known = estimator.get_params(deep=False)
     if "n_jobs" not in known or not type(estimator).__module__.startswith(ENSEMBLES):
