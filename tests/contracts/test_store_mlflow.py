@@ -163,9 +163,7 @@ OPEN_TOGETHER = """
     import os, sys
     from rayline.registry.mlflow_store import MlflowStore
     from rayline.registry.store import Point, now_ms
-    MlflowStore(sys.argv[1])
-    import mlflow.pyfunc
-    import sqlalchemy.dialects.sqlite
+    MlflowStore.open(None, sys.argv[1] + "/another")  # loads all that is to be loaded, before the children part
 
     start_read, start_write = os.pipe()
     children = []
@@ -195,7 +193,7 @@ OPEN_TOGETHER = """
 
 
 def test_sixteen_processes_log_trials_to_a_fresh_store_at_once(tmp_path: Path) -> None:
-    # The children share one import of MLflow and start together, when the last writing end of the pipe is closed.
+    # The children share one load of MLflow and start together, when the last writing end of the pipe is closed.
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(OPEN_TOGETHER), str(tmp_path)],
         capture_output=True,
