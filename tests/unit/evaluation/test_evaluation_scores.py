@@ -154,7 +154,7 @@ def test_no_rows_equal_truths_and_a_zero_leave_scores_undefined() -> None:
 def test_a_score_of_another_task_is_refused_with_the_nearest() -> None:
     truth, predictions = answered("binary", 10)
 
-    with pytest.raises(ConfigError, match=r"'roc_auk' is unknown for a binary task. Did you mean 'roc_auc'"):
+    with pytest.raises(ConfigError, match=r"'roc_auk' is unknown for a binary task\. Did you mean 'roc_auc'"):
         score("roc_auk", "binary", truth, predictions)
     with pytest.raises(ConfigError, match="'rmse' is unknown for a multiclass task"):
         weighted(["rmse"], "multiclass", truth, predictions)
