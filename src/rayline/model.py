@@ -139,10 +139,14 @@ def _check_shape(module: nn.Module, builder: str, inputs: int, outputs: int) -> 
 
 def source_digest(model: ModelConfig) -> str | None:
     """Return a digest of the file that a user's builder lies in; None for a ready-made model or where there is none."""
-    if model.builder in READY_MADE or family_of(model.builder) == "sklearn":
-        return None
+    own = model.builder not in READY_MADE and family_of(model.builder) == "torch"
+    return file_digest(model.builder) if own else None
+
+
+def file_digest(path: str) -> str | None:
+    """Return a digest of the file that ``my_package.my_module:name`` lies in; None where there is none."""
     try:
-        found = importlib.util.find_spec(model.builder.partition(":")[0])
+        found = importlib.util.find_spec(path.partition(":")[0])
     except (ImportError, ValueError):
         return None
     if found is None or found.origin is None or not Path(found.origin).is_file():

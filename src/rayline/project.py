@@ -18,7 +18,7 @@ from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Finished, Listener, Notice, Started, silent
 from rayline.ledger import Ledger, Record, key_of
-from rayline.model import source_digest
+from rayline.model import file_digest, source_digest
 
 if TYPE_CHECKING:
     from rayline.registry.mlflow_store import MlflowStore
@@ -152,7 +152,8 @@ class Project:
         features = {key: value for key, value in plain(config.features).items() if key != "online"}
         own = sources_of(config.features)
         data = (input_digest(config), plain(config.data), features, own, checks, prepared.FORMAT)
-        fit = (key_of("features", *data), plain(config.model), source_digest(config.model), plain(config.train), kept)
+        code = (source_digest(config.model), file_digest(config.train.loop) if config.train.loop else None)
+        fit = (key_of("features", *data), plain(config.model), *code, plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
         fitted = key_of("tune", *search) if search else key_of("train", *fit)
         evaluated = plain(config.evaluate)

@@ -56,7 +56,7 @@ def rate_at(step: int, total: int, settings: TrainConfig) -> float:
         return settings.learning_rate * _one_cycle(step, total, settings.warmup or RISE)
     warm = round(settings.warmup * total)
     if step < warm:
-        return settings.learning_rate * (step + 1) / warm
+        return settings.learning_rate * ((step + 1) / warm)
     done = (step - warm) / max(1, total - warm)
     if settings.schedule == "linear":
         return settings.learning_rate * (1 - done)
