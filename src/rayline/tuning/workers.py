@@ -110,7 +110,7 @@ class Worker:
                 raise _Ended
 
         place = Place(device=_device(job), threads=job.threads)
-        context = TrainContext(job.spec, data, job.folder, on_epoch, place, self._notice)
+        context = TrainContext(job.spec, data, job.folder, on_epoch, place, notice=self._notice)
         try:
             return _outcome("finished", fit(context))
         except _Ended:
