@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from rayline import experiment, release
 from rayline.config import Config, plain, with_values
-from rayline.events import Epoch, Listener, Notice, TrialEnded, silent
+from rayline.events import Epoch, Listener, Notice, TrialEnded, TrialEpoch, silent
 from rayline.ledger import Record
 from rayline.project import SKEW_ROWS, Project, Result
 
@@ -145,6 +145,7 @@ def tune(project: Project, data: Record) -> Record:
     """Search for a better configuration: one MLflow parent run, each trial nested below it."""
     config = project.config
     assert config.tune is not None
+    trials = config.tune.trials
 
     def do() -> Result:
         from rayline.tuning.study import base_data
@@ -159,7 +160,17 @@ def tune(project: Project, data: Record) -> Record:
                 study.trial(trial)
                 project.listener(_trial_event(config, trial))
 
-            found = search(config, base_data(spec, arrays), project.storage / "studies" / study.run_id, on_trial)
+            def on_epoch(number: int, report: Any) -> None:
+                project.listener(TrialEpoch(number, trials, report.epoch, report.metrics))
+
+            found = search(
+                config,
+                base_data(spec, arrays),
+                project.storage / "studies" / study.run_id,
+                on_trial,
+                on_epoch=on_epoch,
+                notice=lambda text: project.listener(Notice(text)),
+            )
             best = found.best
             study.finished(found)
         assert best.checkpoint is not None

@@ -16,7 +16,7 @@ from rich.status import Status
 from rich.table import Table
 
 from rayline.cli import data_pages
-from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMoved, Started, TrialEnded
+from rayline.events import Epoch, Event, Finished, Listener, Notice, RolloutMoved, Started, TrialEnded, TrialEpoch
 
 if TYPE_CHECKING:
     from rayline.check import Checked
@@ -80,6 +80,10 @@ class FlowScreen:
                 console.print(f"  [green]✓[/] [cyan]{step:<9}[/] {escape(summary)}  {time}", soft_wrap=True)
             case Epoch(number, of, metrics):
                 self._status.update(f"[cyan]train[/]  epoch {number} of {of}  {_metrics(metrics)}")
+            case TrialEpoch(number, trials, epoch, metrics):
+                self._status.update(
+                    f"[cyan]tune[/]  trial {number + 1} of {trials}, epoch {epoch}  {_metrics(metrics)}"
+                )
             case TrialEnded(number, of, state, params, score):
                 setting = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in params.items())
                 console.print(

@@ -128,7 +128,7 @@ class Suggester:
     ) -> None:
         self._tune = tune
         self._space = dict(space)
-        self._metrics = tuple(metrics)
+        self.metrics = tuple(metrics)
         self._grid = grid(space, tune.seed) if tune.sampler == "grid" else None
         self._asked: dict[int, Any] = {}
         self.study = optuna.create_study(
@@ -169,10 +169,11 @@ class Suggester:
 
     def report(self, number: int, report: EpochReport) -> bool:
         """Tell an epoch of a running trial; return whether the scheduler ends it there."""
-        if len(self._metrics) > 1 or self._tune.scheduler == "none":
+        value = report.metrics.get(self.metrics[0])
+        if len(self.metrics) > 1 or self._tune.scheduler == "none" or value is None:
             return False
         trial = self._asked[number]
-        trial.report(report.metrics[self._metrics[0]], report.epoch)
+        trial.report(value, report.epoch)
         return bool(trial.should_prune())
 
     def replay(self, trial: Trial) -> None:
@@ -186,10 +187,10 @@ class Suggester:
         asked = self._asked.pop(trial.number)
         if trial.status == "failed" or not trial.metrics:
             self.study.tell(asked, state=TrialState.FAIL)
-        elif trial.status == "stopped" and len(self._metrics) == 1:
+        elif trial.status == "stopped" and len(self.metrics) == 1:
             self.study.tell(asked, state=TrialState.PRUNED)
         else:
-            self.study.tell(asked, [trial.metrics[name] for name in self._metrics])
+            self.study.tell(asked, [trial.metrics[name] for name in self.metrics])
 
     def _internal(self, params: Mapping[str, Any]) -> dict[str, Any]:
         found = {}
@@ -202,7 +203,7 @@ class Suggester:
 
     def _learn(self, trial: Trial) -> None:
         """Add a trial of an earlier Study, with those of its parameters that lie in this space."""
-        values = [trial.metrics.get(name) for name in self._metrics]
+        values = [trial.metrics.get(name) for name in self.metrics]
         params = self._internal(trial.params)
         if trial.status == "failed" or None in values or not params:
             return

@@ -91,6 +91,7 @@ class Search:
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Keep how a trial ended, and tell the sampler."""
+        outcome = _measured(outcome, self.suggester.metrics)
         trial = Trial(
             number=number,
             params=self._params[number],
@@ -141,3 +142,12 @@ class Search:
 
     def _target_met(self) -> bool:
         return self.limits.meets_target(self._values)
+
+
+def _measured(outcome: Outcome, metrics: Sequence[str]) -> Outcome:
+    """Return an outcome as failed where it has not measured what the Study compares."""
+    missing = [name for name in metrics if name not in outcome.metrics]
+    if outcome.status == "failed" or not missing:
+        return outcome
+    error = f"its epochs report no '{missing[0]}', which tune.objectives names"
+    return Outcome("failed", {}, outcome.history, None, error)

@@ -88,8 +88,8 @@ class Worker:
                 self._changed.notify_all()
 
     def _trained(self, job: Job) -> Outcome:
-        data: TrainData = ray.get(job.data) if isinstance(job.data, ray.ObjectRef) else job.data
         try:
+            data: TrainData = ray.get(job.data) if isinstance(job.data, ray.ObjectRef) else job.data
             if job.spec.train.alone:
                 return self._alone(job, data)
             from rayline.training.trainer import train
