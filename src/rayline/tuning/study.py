@@ -24,7 +24,9 @@ from rayline.tuning.ledger import Ledger, Trial
 from rayline.tuning.limits import Limits
 from rayline.tuning.pareto import front
 from rayline.tuning.places import concurrent_trials
+from rayline.tuning.population import Population, check_movable
 from rayline.tuning.schedulers import decisions, most_epochs
+from rayline.tuning.search import Search
 from rayline.tuning.space import check
 from rayline.tuning.workers import Pool
 
@@ -106,6 +108,8 @@ def tune(
     directions = [direction(name, spec.task) for name in names]
     direction(config.train.metric, spec.task)
     config = _without_pruning(config, notice)
+    if config.tune is not None and config.tune.scheduler == "pbt":
+        check_movable(config)
     assert config.tune is not None
     size = concurrent_trials(config)
     out = out.resolve()  # a trial's process has another working folder
@@ -156,12 +160,13 @@ def _plan(
     sign: int,
     on_trial: TrialListener,
 ) -> Any:
-    from rayline.tuning.search import Search
-
-    assert config.tune is not None
-    limits = Limits(config.tune.trials, config.tune.stop, sign)
-    asks = decisions(config.tune, most_epochs(config, space))
-    return Search(suggester, replace(jobs, asks=asks), kept, limits, metric, on_trial)
+    tune = config.tune
+    assert tune is not None
+    limits = Limits(tune.trials, tune.stop, sign)
+    longest = most_epochs(config, space)
+    if tune.scheduler == "pbt":
+        return Population(tune, suggester, replace(jobs, whole=True), kept, limits, longest, metric, on_trial)
+    return Search(suggester, replace(jobs, asks=decisions(tune, longest)), kept, limits, metric, on_trial)
 
 
 def _without_pruning(config: Config, notice: Callable[[str], None]) -> Config:
