@@ -48,6 +48,7 @@ def axes_of(sheet: Sheet, objective: Objective) -> tuple[tuple[Trial, ...], tupl
     axes += [
         _number(each.name, [value for trial in trials if (value := each.of(trial)) is not None], log=False, space=None)
         for each in sheet.objectives
+        if all(each.of(trial) is not None for trial in trials)
     ]
     return trials, tuple(axes)
 

@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from rayline.config import Space
 from rayline.errors import ConfigError, shown, suggestion
 
@@ -16,7 +14,9 @@ LONGEST_GRID = 100_000
 
 def plain_value(value: Any) -> Any:
     """Return a value as YAML would have it: tuples, at any depth, become lists."""
-    return msgspec.to_builtins(value)
+    if isinstance(value, Mapping):
+        return {key: plain_value(each) for key, each in value.items()}
+    return [plain_value(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def settings_of(params: Mapping[str, Any]) -> dict[str, Any]:

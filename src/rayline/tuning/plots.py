@@ -46,9 +46,13 @@ def plots_of(sheet: Sheet) -> tuple[Plot, ...]:
 
 def _history(sheet: Sheet, objective: Objective) -> Plot:
     alone = len(sheet.objectives) == 1
+    name = "history" if alone else f"history-{objective.name}"
+    title = "History" if alone else f"History of {objective.name}"
+    if not sheet.scored(objective):
+        return Plot(name, title, f"No history: no trial has a finite {objective.name}.")
     return Plot(
-        "history" if alone else f"history-{objective.name}",
-        "History" if alone else f"History of {objective.name}",
+        name,
+        title,
         "Each point is a trial at its best epoch. Hover over it for its parameters.",
         plots_interactive.history(sheet, objective),
         plots_still.history(sheet, objective),
@@ -85,6 +89,8 @@ def _importance(sheet: Sheet) -> Plot:
 
 def _pareto(sheet: Sheet) -> Plot:
     shown = sheet.objectives[:MOST_OBJECTIVES]
+    if not sheet.scored(*shown):
+        return Plot("pareto", "Pareto front", "No Pareto front: no trial has a finite value of every objective.")
     more = "" if len(shown) == len(sheet.objectives) else f" Of {len(sheet.objectives)} objectives the first three."
     return Plot(
         "pareto",
