@@ -33,7 +33,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
         precision: ``bf16`` computes in bfloat16 where that is safe (autocast); weights stay float32.
         compile: by ``torch.compile``.
         class_weights: ``balanced`` weighs each class by the inverse of its frequency; or a weight for each label.
-        loop: a training loop of your own, ``my_package.my_module:train_loop``; see ``rayline.training.context``.
+        loop: a training loop of your own, ``my_package.my_module:train_loop``; see ``rayline.training.own_loop``.
         num_workers: worker processes; ``[least, most]`` is elastic: as many as the cluster has room for.
         parallel: ``ddp`` copies the module to every worker, ``fsdp`` divides its weights among them (FSDP2).
         feed: where batches come from: ``memory``, ``ray_data`` (streamed from disk), or ``auto``: memory where the

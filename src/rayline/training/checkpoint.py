@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayline.training.health import disk_full, no_room
+
 FOLDER = "checkpoints"
 STATE = "state.json"
 MANIFEST = "manifest.json"
@@ -44,21 +46,26 @@ def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, 
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        EnvironmentFailed: there is no room for it; the message says where, how much it needs, and what to change.
     """
     place = folder_of(out, epoch)
     if place.exists() and read(out, epoch) is not None:
         return place
     draft = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
     try:
+        draft.mkdir(parents=True)
         save(draft)
         (draft / STATE).write_text(json.dumps({"epoch": epoch, **state}, indent=1), encoding="utf-8")
         digests = {file.name: _digest(file) for file in sorted(draft.iterdir())}
         (draft / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # only of a damaged one: a whole one has been returned above
         os.rename(draft, place)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if disk_full(error):
+            raise no_room(error, _standing(out), getattr(save, "size", None) or _last_size(out)) from error
         raise
     return place
 
@@ -98,6 +105,16 @@ def prune(out: Path, keep: Iterable[int]) -> None:
 def folder_of(out: Path, epoch: int) -> Path:
     """Return where the checkpoint of an epoch lies."""
     return out / FOLDER / f"{_PREFIX}{epoch:05d}"
+
+
+def _standing(folder: Path) -> Path:
+    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+
+
+def _last_size(out: Path) -> int | None:
+    """Return the bytes of the last checkpoint: those of one training are alike."""
+    epochs = _epochs(out)
+    return sum(file.stat().st_size for file in folder_of(out, max(epochs)).iterdir()) if epochs else None
 
 
 def _epochs(out: Path) -> list[int]:
