@@ -45,4 +45,4 @@ def test_a_death_names_the_process_the_limit_and_what_to_change(death: Exception
 def test_an_error_of_somebody_else_is_told_as_it_is() -> None:
     error = told(GroupFailed({0: ZeroDivisionError("division by zero")}), TRAIN)
     assert isinstance(error, TrainingFailed)
-    assert str(error) == "the workers failed: worker 0: division by zero"
+    assert str(error) == "the workers failed: worker 0: ZeroDivisionError: division by zero"
