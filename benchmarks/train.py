@@ -1,7 +1,7 @@
 """What does Rayline's training cost beside the bare tools that it stands on?
 
-Questions  1. Rows/s of the ready loop in steady state, beside the same model in a bare PyTorch loop over arrays in memory
-              (one worker).
+Questions  1. Rows/s of the ready loop in steady state, beside the same model in a bare PyTorch loop over arrays in
+              memory (one worker).
            2. The same with two workers, beside DDP under torchrun (gloo).
            3. Rows/s of batches streamed from disk through Ray Data, beside torch's DataLoader over the same rows in
               memory.
@@ -9,11 +9,12 @@ Questions  1. Rows/s of the ready loop in steady state, beside the same model in
               TorchTrainer with as many.
 Ceiling    1 and 2: the bare loop and torchrun: nothing but the model's own work. 4: importing torch.
 Method     Made rows of 32 numbers, two classes; an MLP of 256 and 128; batches of 256 in all. In each epoch every arm
-           shuffles, trains, measures the validation part and writes weights and optimizer state to disk. Every arm runs
-           in a fresh process, and the arms take turns. Steady state is the median time from one epoch's end to the next,
-           without the first. Starts: Ray is connected before the clock starts (one worker of Rayline needs none), libraries
-           are not loaded; the first forward pass stops the clock. Question 3 reads whole epochs and does nothing with
-           them; the DataLoader has its defaults but for shuffle, beside it one that takes whole batches by index.
+           shuffles, trains, measures the validation part and writes weights and optimizer state to disk. Every arm
+           runs in a fresh process, and the arms take turns. Steady state is the median time from one epoch's end to the
+           next, without the first. Starts: Ray is connected before the clock starts (one worker of Rayline needs none),
+           libraries are not loaded; the first forward pass stops the clock. Question 3 reads whole epochs and does
+           nothing with them; the DataLoader has its defaults but for shuffle, and beside it is one that takes whole
+           batches by their indices.
 Command    python benchmarks/train.py [--quick]
 
 The last line is one JSON object.
@@ -32,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -135,7 +137,7 @@ def cluster() -> Iterator[None]:
 
 def steady(rows: int, ends: list[float]) -> float:
     """Return rows/s of the median epoch, of the times at which epochs ended."""
-    return rows / median(later - earlier for earlier, later in zip(ends, ends[1:], strict=False))
+    return rows / median(later - earlier for earlier, later in pairwise(ends))
 
 
 def ours(workers: int) -> Callable[[Path, int, int], float]:
@@ -200,7 +202,7 @@ def bare_loop(folder: Path, rows: int, epochs: int, ends: list[float]) -> None:
     torch.manual_seed(0)
     widths = [INPUTS, *HIDDEN]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     module = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
     model = DistributedDataParallel(module) if group else module

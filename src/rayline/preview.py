@@ -59,7 +59,8 @@ def _besides(project: Project, step: str) -> tuple[str | None, ...]:
 def _why(config: Config, step: str, cached: bool) -> str:
     if cached:
         return "its inputs and settings are as they were"
-    return "not finished with these inputs and settings" + (f"; {_room(config)}" if step == "tune" else "")
+    needs = {"tune": _room, "train": _training_room}.get(step)
+    return "not finished with these inputs and settings" + (f"; {needs(config)}" if needs is not None else "")
 
 
 def _release_step(config: Config, version: int | None) -> PlannedStep:
@@ -110,6 +111,24 @@ def _room(config: Config) -> str:
     if each > _cpus_here():
         return f"{needs} and this machine has {_cpus_here()}: too few"
     return f"{needs}, this machine has {_cpus_here()}"
+
+
+def _training_room(config: Config) -> str:
+    """Tell what the training takes: where, how many workers of which kind, and whether this machine has room."""
+    train = config.train
+    kind = "1 CPU and 1 GPU" if train.use_gpu is True else "1 CPU"
+    gpus = ", GPUs where the cluster has one for each" if train.use_gpu == "auto" else ""
+    if train.alone:
+        where = (
+            "" if train.use_gpu is False else ", on its GPU" + ("" if train.use_gpu is True else " where it has one")
+        )
+        return f"in this process{where}"
+    least, most = train.workers
+    workers = f"{most} workers" if least == most else f"{least} to {most} workers, as many as there is room for"
+    needs = f"{workers}, each with {kind}{gpus}"
+    if _elsewhere():
+        return needs
+    return f"{needs}; this machine has {_cpus_here()} CPUs{': too few' if least > _cpus_here() else ''}"
 
 
 def _elsewhere() -> bool:

@@ -27,7 +27,7 @@ LONG = spec_of(num_workers=2, epochs=150, patience=0, learning_rate=0.001)
 
 def kill(rank: int, out: Path) -> None:
     """Kill the last started worker of a rank, as the kernel does where memory runs out."""
-    os.kill([each.pid for each in group_journal.members(out) if each.rank == rank][-1], signal.SIGKILL)
+    os.kill(next(each.pid for each in group_journal.last_start(out) if each.rank == rank), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

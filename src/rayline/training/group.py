@@ -39,7 +39,13 @@ class GroupFailed(Exception):
 
     def __init__(self, worker_failures: dict[int, Exception]) -> None:
         self.worker_failures = worker_failures
-        super().__init__("; ".join(f"worker {rank}: {error}" for rank, error in worker_failures.items()))
+        super().__init__("; ".join(f"worker {rank}: {_plain(error)}" for rank, error in worker_failures.items()))
+
+
+def _plain(error: Exception) -> str:
+    """Return what was raised in the worker, without the stack that Ray tells with it."""
+    raised = getattr(error, "cause", None) or error
+    return f"{type(raised).__name__}: {raised}"
 
 
 class _RoomForMore(Exception):

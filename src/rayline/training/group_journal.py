@@ -66,6 +66,12 @@ def members(out: Path) -> list[GroupMember]:
     return [GroupMember(**line["member"]) for line in _lines(out) if "member" in line]
 
 
+def last_start(out: Path) -> list[GroupMember]:
+    """Return the workers of the group's last start; while it is starting, some of the one before."""
+    found = members(out)
+    return found[-found[-1].world :] if found else []
+
+
 def worlds(out: Path) -> dict[int, int]:
     """Return, for each finished epoch, how many workers trained it (the first time, where it was told again)."""
     found: dict[int, int] = {}

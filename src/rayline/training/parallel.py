@@ -43,7 +43,7 @@ def _divided(module: nn.Module, place: Place) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(place.device.partition(":")[0], (place.world,))
-    for layer in module.modules():
+    for layer in list(module.modules()):
         if layer is not module and sum(each.numel() for each in layer.parameters(False)) >= WORTH_DIVIDING_ALONE:
             fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)

@@ -126,3 +126,24 @@ def test_of_a_cluster_elsewhere_only_the_need_is_known(tmp_path: Path, monkeypat
     step = tuned(tmp_path, cpus_per_trial=500, max_concurrent=3)
     assert step.cpus == 1500
     assert step.why.endswith("one trial needs 500 CPUs of the cluster")
+
+
+@pytest.mark.parametrize(
+    ("train", "cpus", "words"),
+    [
+        ({}, 0, "in this process, on its GPU where it has one"),
+        ({"use_gpu": False}, 0, "in this process"),
+        ({"num_workers": 2, "use_gpu": False}, 2, f"2 workers, each with 1 CPU; this machine has {CPUS} CPUs"),
+        ({"num_workers": 2, "use_gpu": True}, 2, "2 workers, each with 1 CPU and 1 GPU; this machine"),
+        ({"num_workers": 2}, 2, "each with 1 CPU, GPUs where the cluster has one for each"),
+        ({"num_workers": [1, 4]}, 4, "1 to 4 workers, as many as there is room for"),
+        ({"num_workers": CPUS + 1}, CPUS + 1, "CPUs: too few"),
+    ],
+)
+def test_a_training_tells_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any], cpus: int, words: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    step = planned(loaded(tmp_path, 1, train=train), "train")
+    assert step.cpus == cpus
+    assert words in step.why

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import ray
 
-from rayline.training.room import Room, room_for
+from rayline.config import TrainConfig
+from rayline.errors import ClusterError
+from rayline.training.room import Room, device_for_group, refuse_what_never_fits, room_for
 
 
 def cluster(monkeypatch: pytest.MonkeyPatch, total: float, free: Iterator[float]) -> None:
@@ -33,3 +36,29 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_resource_that_is_not_there_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster(monkeypatch, 4.0, iter([4.0]))
     assert room_for(1, "GPU", patience=60) == Room(free=0.0, total=0.0)
+
+
+@pytest.mark.parametrize(
+    ("use_gpu", "gpus", "device"),
+    [("auto", 0, "cpu"), ("auto", 1, "cpu"), ("auto", 2, "cuda"), (False, 8, "cpu"), (True, 2, "cuda")],
+)
+def test_a_group_takes_the_gpus_of_the_cluster_where_each_worker_gets_one(
+    monkeypatch: pytest.MonkeyPatch, use_gpu: Any, gpus: float, device: str
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": gpus})
+    assert device_for_group(TrainConfig(num_workers=2, use_gpu=use_gpu)) == device
+
+
+def test_gpus_that_the_cluster_does_not_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    with pytest.raises(
+        ClusterError, match=r"2 workers take 1 GPU each, but this cluster has 1\. Set train.use_gpu to auto"
+    ):
+        device_for_group(TrainConfig(num_workers=2, use_gpu=True))
+
+
+def test_a_group_that_may_shrink_is_refused_only_below_its_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster(monkeypatch, 2.0, iter([2.0, 2.0]))
+    refuse_what_never_fits(TrainConfig(num_workers=(2, 64)), "cpu")
+    with pytest.raises(ClusterError, match=r"num_workers is \[3, 64\], .* has 2 free of 2\."):
+        refuse_what_never_fits(TrainConfig(num_workers=(3, 64)), "cpu")
