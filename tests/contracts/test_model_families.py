@@ -22,7 +22,7 @@ from rayline.registry.networks import CHECKPOINT_FILES
 from rayline.training import checkpoint
 from rayline.training.metrics import DIRECTIONS, measure
 from rayline.training.spec import EpochReport, TrainData, TrainResult
-from training_examples import fit_here
+from training_examples import fit_here, made_data
 
 CASES = cases("users_family:build")
 STEPWISE = [case for case in CASES if case.steps]
@@ -262,3 +262,47 @@ def test_mlflow_loads_its_bundle_and_gets_the_same_answers(case: Case, bundle_of
     else:
         columns = [f"probability_{label}" for label in expected.labels]
         np.testing.assert_allclose(scored[columns].to_numpy(), expected.probabilities, atol=1e-6)
+
+
+WORKER = """
+import json, sys
+from pathlib import Path
+rank, arguments = int(sys.argv[1]), json.loads(sys.argv[2])
+sys.path.insert(0, sys.argv[4])
+from xgboost.collective import CommunicatorContext
+from rayline.config import ModelConfig
+from rayline.training.context import Place
+from training_examples import fit_here, made_data, made_data, spec_of
+model = ModelConfig(builder="xgboost", options={"num_boost_round": 12, "max_depth": 3})
+spec = spec_of("multiclass", model=model, epochs=4, patience=0, num_workers=2)
+with CommunicatorContext(**arguments):
+    result = fit_here(spec, made_data("multiclass"), Path(sys.argv[3]), place=Place(rank, 2))
+print(json.dumps([dict(report.metrics) for report in result.history]))
+"""
+
+
+def test_two_workers_learn_one_booster_from_all_rows(tmp_path: Path) -> None:
+    from xgboost import RabitTracker
+
+    from rayline.registry.networks.booster import BoosterNetwork
+
+    tracker = RabitTracker(n_workers=2, host_ip="127.0.0.1")
+    tracker.start()
+    arguments = json.dumps(tracker.worker_args())
+    here = str(Path(__file__).resolve().parents[1])
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(rank), arguments, str(tmp_path), here], stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    told = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
+    tracker.wait_for(10)
+
+    assert told[0] == told[1]  # the same trees and one loss, so that both stop together
+    data = made_data("multiclass")
+    content = (tmp_path / "checkpoints" / "epoch-00004" / "model.json").read_bytes()
+    network = BoosterNetwork.from_json(content, 4, 3, "multiclass", "kept")
+    for part, name in ((data.train, "train_loss"), (data.valid, "valid_loss")):
+        assert measure("multiclass", network(part[0]), part[1], 1.0)["loss"] == pytest.approx(told[0][-1][name], 1e-5)
+    assert told[0][-1]["valid_loss"] < 0.8
