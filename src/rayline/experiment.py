@@ -50,7 +50,7 @@ class RunLog:
             if spool.last_steps.get((key, name), 0) < report.epoch
         ]
         if fresh:
-            spool.log_metrics(key, fresh)
+            spool.log_batch(key, fresh, {}, {})
             spool.last_steps.update({(key, point.name): report.epoch for point in fresh})
         return bool(fresh)
 

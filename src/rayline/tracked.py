@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from rayline.errors import TrackingError, TrainingFailed
 from rayline.registry.spool import Spool, Tracking
+from rayline.registry.spool_delivery import REST
 from rayline.registry.spool_records import is_key
 from rayline.registry.store import RunStatus, now_ms
 
@@ -106,7 +107,8 @@ def tracked(
     name = f"{file.stem}-{file.parent.name}-{uuid4().hex[:8]}"
     identity = before or Identity(name, now_ms())
     _write(file, replace(identity, status="RUNNING"))
-    spool = tracking.open(identity.key, resumed=before is not None)
+    rest = REST if file.name == RUN else 0.0  # the trials of a Study run in processes of their own
+    spool = tracking.open(identity.key, resumed=before is not None, rest=rest)
     run = Tracked(identity, spool, before is not None, file)
     try:
         open_in(spool, identity)

@@ -7,13 +7,14 @@ reached, and a later process delivers what was left. In the store each thing is 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from rayline.registry.spool_delivery import Courier, sweep
+from rayline.registry.spool_delivery import REST, Courier, sweep
 from rayline.registry.spool_file import SpoolFile
 from rayline.registry.spool_records import Batch, Data, File, Record, Start, Status, Text, is_key, line_of, written
 from rayline.registry.store import Point, RunStatus, Store, flat, now_ms
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 10.0  # without any progress, at the end of a run
 START_SECONDS = 2.0
+FLUSH_SECONDS = 0.05
 Notice = Callable[[str], None]
 
 
@@ -44,17 +46,18 @@ class Tracking:
     notice: Notice = lambda text: None
     drain_seconds: float = DRAIN_SECONDS
 
-    def open(self, name: str, *, resumed: bool = False) -> Spool:
+    def open(self, name: str, *, resumed: bool = False, rest: float = REST) -> Spool:
         """Open the queue of a run, or of a Study with its trials, to write; what it holds already stays.
 
         Args:
             name: the run's key: unique for ever, and it holds a hyphen, which no id of the store does.
             resumed: the run was begun before: where its queue is lost, it is looked for in the store.
+            rest: how long delivery rests after a call to the store, in times of its own length.
 
         Raises:
             CheckFailed: another process writes it.
         """
-        return Spool(SpoolFile(self.folder / f"{name}.jsonl"), self, resumed)
+        return Spool(SpoolFile(self.folder / f"{name}.jsonl"), self, resumed, rest)
 
     def run_id(self, run: str) -> str | None:
         """Return the store's id of a run's key, None while it is not delivered; an id stands for itself."""
@@ -88,20 +91,24 @@ def waiting_text(file: SpoolFile) -> str:
 class Spool:
     """One open queue. Meets ``RunWrites``, with keys of its own as well as ids of the store.
 
-    Every method returns as soon as the operating system has the record, and may be called from several threads.
+    Every method but ``log_metrics`` returns once the operating system has its record and all before it, which a kill of
+    this process leaves alone. All may be called from several threads.
     """
 
     file: SpoolFile
     tracking: Tracking
-    resumed: bool
+    resumed: bool = False
+    rest: float = REST
     _courier: Courier = field(init=False, repr=False)
+    _buffer: list[bytes] = field(default_factory=list, init=False, repr=False)
+    _flushed: float = field(default=0.0, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _started: set[str] = field(default_factory=set, init=False, repr=False)
     _ended: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.file.open()
-        self._courier = Courier(self.file, self.tracking.connect, self._notice)
+        self._courier = Courier(self.file, self.tracking.connect, self.tracking.notice, self.flush, self.rest)
         known = self._courier.delivery.state.runs.keys()
         self._started |= known
         self._certain = bool(known) or not self.resumed
@@ -155,8 +162,11 @@ class Spool:
         self._append(Batch(run_id, params=flat(params)))
 
     def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
-        """Keep points."""
-        self._append(Batch(run_id, points=written(metrics)))
+        """Keep points: on disk within ``FLUSH_SECONDS``, or with the next call of any other method.
+
+        So a call in every step costs no call to the system, after which a training thread might wait for its turn.
+        """
+        self._append(Batch(run_id, points=written(metrics)), now=False)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -207,6 +217,7 @@ class Spool:
 
     def drain(self, seconds: float | None = None) -> bool:
         """Wait until everything is delivered, at most so long without progress; tell whether it is."""
+        self.flush()
         return self._courier.wait(self._courier.delivered, self.tracking.drain_seconds if seconds is None else seconds)
 
     def close(self, seconds: float | None = None, *, over: bool = False) -> None:
@@ -233,17 +244,28 @@ class Spool:
     def leave(self) -> None:
         """Close at once: what is left is delivered by the next sweep."""
         self._courier.stop()
+        self.flush()
         self.file.sync()
         self.file.close()
 
-    def _append(self, record: Record) -> None:
+    def flush(self) -> None:
+        """Put on disk what is in memory."""
+        with self._lock:
+            self._put()
+
+    def _append(self, record: Record, *, now: bool = True) -> None:
         line = line_of(record)
         with self._lock:
-            self.file.append(line)
+            self._buffer.append(line)
+            if now or time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._put()
+
+    def _put(self) -> None:
+        if self._buffer or self.file.blocked:
+            self.file.append(b"".join(self._buffer))
+            self._buffer.clear()
+        self._flushed = time.monotonic()
 
     def _own(self, path: str) -> Path:
         self.file.files.mkdir(parents=True, exist_ok=True)
         return self.file.files / f"{uuid4().hex[:12]}-{Path(path).name}"
-
-    def _notice(self, text: str) -> None:
-        self.tracking.notice(text)

@@ -30,7 +30,10 @@ from rayline.registry.store import Store
 
 KEY_TAG = "rayline.key"
 POINTS_PER_CALL = 800
-PACE_SECONDS = 1.0  # between two deliveries of a running training
+PACE_SECONDS = 2.0  # between two deliveries of a running training
+REST = 9.0  # times as long as a call took: MLflow's Python holds up that of a training in the same process
+LONGEST_REST = 10.0  # seconds
+LIMIT = 10.0  # times the seconds without progress: the longest wait in all
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 10.0  # seconds, while the store cannot be reached
 SLOW_SECONDS = 5.0  # an answer that took longer may have been asked for twice on its way
 
@@ -148,22 +151,33 @@ class Courier(threading.Thread):
         file: the queue, open.
         connect: gives the store; tried again while it raises ``TrackingError``.
         notice: hears once, in each outage, that the store cannot be reached.
+        flush: puts what is still in memory into the file.
+        rest: how long to rest after a call to the store, in times of its own length.
     """
 
-    def __init__(self, file: SpoolFile, connect: Callable[[], Store], notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        file: SpoolFile,
+        connect: Callable[[], Store],
+        notice: Callable[[str], None],
+        flush: Callable[[], None],
+        rest: float = REST,
+    ) -> None:
         super().__init__(name=f"deliver-{file.name}", daemon=True)
         self.delivery = Delivery(file)
         self._file = file
         self._connect = connect
         self._notice = notice
+        self._flush = flush
+        self._rest = rest
         self._changed = threading.Condition()
         self._urgent = False
         self._stopped = False
         self._failures = 0
-        self.trouble = ""
+        self._called = 0.0
 
     def hurry(self) -> None:
-        """Deliver now, and not with the next batch."""
+        """Deliver now and without a rest, until all is delivered."""
         with self._changed:
             self._urgent = True
             self._changed.notify_all()
@@ -182,8 +196,9 @@ class Courier(threading.Thread):
         """Wait until something holds, as long as there is progress within each ``seconds``; tell whether it holds."""
         self.hurry()
         seen, deadline = -1, time.monotonic() + seconds
+        latest = deadline + LIMIT * seconds
         with self._changed:
-            while not (done := ready()) and time.monotonic() < deadline and self.is_alive():
+            while not (done := ready()) and time.monotonic() < min(deadline, latest) and self.is_alive():
                 if self.delivery.state.offset != seen:
                     seen, deadline = self.delivery.state.offset, time.monotonic() + seconds
                 self._changed.wait(0.05)
@@ -203,16 +218,26 @@ class Courier(threading.Thread):
 
     def _once(self) -> None:
         try:
+            self._flush()
             self._file.sync()
-            self.delivery.deliver(self._connect(), lambda: not self._stopped)
+            store = self._connect()
+            self._called = time.monotonic()
+            self.delivery.deliver(store, self._going)
         except (TrackingError, OSError) as error:
             self._failures += 1
-            self.trouble = str(error)
             if self._failures == 1:
                 self._notice(f"{error} Training goes on; what it tells waits in '{self._file.path}'")
             return
         self._failures = 0
-        self.trouble = ""
+
+    def _going(self) -> bool:
+        """Rest after a call to the store, for the sake of the training; tell whether to go on."""
+        busy = time.monotonic() - self._called
+        with self._changed:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._urgent or self._stopped, min(self._rest * busy, LONGEST_REST))
+        self._called = time.monotonic()
+        return not self._stopped
 
     def _pause(self) -> None:
         pace = PACE_SECONDS
@@ -220,9 +245,11 @@ class Courier(threading.Thread):
             pace = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self._failures - 1, 10))
         with self._changed:
             self._changed.notify_all()
-            if not self._urgent and not self._stopped:
-                self._changed.wait(pace)
-            self._urgent = False
+            if self._failures or not self._urgent:
+                self._urgent = False  # what is to be hurried has been tried
+                self._changed.wait_for(lambda: self._urgent or self._stopped, pace)
+            else:
+                self._urgent = False
 
 
 def sweep(folder: Path, store: Store) -> None:
