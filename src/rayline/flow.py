@@ -71,6 +71,8 @@ def run(
         prepared = features(project)
         if until == "features":
             return Outcome((prepared,), None)
+        if until not in ("train", "tune"):
+            _check_slices(project, prepared)
         trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
         if until in ("train", "tune"):
             return Outcome((prepared, trained), None)
@@ -194,7 +196,7 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
         tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
-        valid = Matrix(*prepared.valid())
+        valid = Matrix(*prepared.valid()) if bundle.task == "binary" else None  # a threshold is chosen on it
         evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
         evaluation = dataclasses.replace(evaluation, infrastructure=tried)
         experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
@@ -244,6 +246,15 @@ def register(project: Project, trained: Record, scored: Record) -> Record:
 
     name = project.config.name
     return project.step("register", do=do, summary=lambda result: f"{name} version {result['version']}")
+
+
+def _check_slices(project: Project, data: Record) -> None:
+    """Raise ``ConfigError`` for a slice that the test part cannot be divided into, before anything is trained."""
+    if project.config.evaluate.slices and project.find("evaluate") is None:
+        from rayline.evaluation.slices import named_slices
+        from rayline.features.pipeline import Prepared
+
+        named_slices(Prepared.load(Path(data.result["path"])).test_table(), project.config.evaluate)
 
 
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:
