@@ -225,7 +225,7 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
         tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
-        valid = Matrix(*prepared.valid())
+        valid = Matrix(*prepared.valid()) if bundle.task == "binary" else None  # a threshold is chosen on it
         evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
         evaluation = dataclasses.replace(evaluation, infrastructure=tried)
         experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
@@ -310,6 +310,15 @@ def register(project: Project, data: Record, trained: Record, scored: Record, ju
 def _features_of(data: Record, trained: Record) -> Path:
     """Return the prepared features that a model was trained on: those of the best trial, where a Study chose them."""
     return Path(trained.result.get("path", data.result["path"]))
+
+
+def _check_slices(project: Project, data: Record) -> None:
+    """Raise ``ConfigError`` for a slice that the test part cannot be divided into, before anything is trained."""
+    if project.config.evaluate.slices and project.find("evaluate") is None:
+        from rayline.evaluation.slices import named_slices
+        from rayline.features.pipeline import Prepared
+
+        named_slices(Prepared.load(Path(data.result["path"])).test_table(), project.config.evaluate)
 
 
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rayline import config, flow
+from rayline.errors import ConfigError
 from rayline.events import Event, Finished, Notice
 from rayline.project import Project
 
@@ -34,6 +35,10 @@ def test_the_step_measures_by_slice_tries_the_bundle_and_keeps_it_all(tmp_path: 
     file = tmp_path / "rayline.yaml"
     file.write_text(json.dumps({"name": "table", "data": {"source": "table.csv"}, **sections}))
     settings, heard = config.load(file), list[Event]()
+
+    with pytest.raises(ConfigError, match=r"column 'twon' is not in the test part\. Did you mean 'town'"):
+        flow.run(config.load(file, ['evaluate.slices=[{"column": "twon"}]']), until="evaluate", listener=heard.append)
+    assert [event.step for event in heard if isinstance(event, Finished)] == ["features"]
 
     ended = flow.run(settings, until="evaluate", listener=heard.append)
 
