@@ -58,6 +58,7 @@ class Judged:
         stops: whether this verdict keeps the version from being blessed.
         value: of the version.
         champion: of the champion.
+        test: whether it is a behavioural test.
     """
 
     what: str
@@ -69,11 +70,14 @@ class Judged:
     stops: bool = False
     value: float | None = None
     champion: float | None = None
+    test: bool = False
 
     def told(self, version: str) -> str:
         """Return it in words: ``rmse of version 4 on weathersit=3 (n = 212) 61.2 > champion v3 48 + 2``."""
         on = f" on {self.where}" if self.where else ""
         rows = f" (n = {self.rows})" if self.rows is not None else ""
+        if self.test:
+            return f"{version}, {self.what}{rows}: {self.reason}"
         return f"{self.what} of {version}{on}{rows} {self.reason}"
 
 
@@ -191,11 +195,11 @@ def behaved(name: str, held: int, rows: int, *, at_least: float, min_rows: int, 
         verdict, needed = "inconclusive", max(min_rows, 1)
         reason = f"has too few rows to decide: {needed} are needed"
     elif share >= at_least - ROUNDING:
-        verdict, reason = "passed", f"{rule} in {share:.1%} >= {at_least:.4g} of rows"
+        verdict, reason = "passed", f"{rule} in {share:.1%} >= {at_least:.1%} of rows"
     else:
         verdict = "failed"
         reason = f"{rule} in {share:.1%} < {at_least:.1%} of rows" + (f"; worst: {worst}" if worst else "")
-    return Judged(name, "", verdict, reason, rows, needed, verdict != "passed", share)
+    return Judged(name, "", verdict, reason, rows, needed, verdict != "passed", share, test=True)
 
 
 def tried(infrastructure: Mapping[str, Any] | None) -> tuple[Judged, ...]:
