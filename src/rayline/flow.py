@@ -250,6 +250,8 @@ def bless(project: Project, data: Record, trained: Record, scored: Record) -> Re
         measured = scored.result.get("evaluation", {})
         judgement = blessing.judge(project, Bundle.load(bundle), table, rival, measured)
         experiment.log_judgement(project.store, trained.result["run_id"], judgement)
+        for notice in blessing.notices(judgement):
+            project.listener(notice)
         return blessing.as_result(judgement)
 
     return project.step("bless", do=do, summary=_bless_line, besides=(blessing.digest_of(rival),))

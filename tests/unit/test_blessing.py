@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from rayline import blessing
-from rayline.config import parse
+from rayline import blessing, release
+from rayline.config import RolloutConfig, Step, parse
 from rayline.errors import CheckFailed, GateRefused, UsageError
 from rayline.evaluation.gates import Judged, Judgement
 from rayline.events import Event, Notice
 from rayline.project import Project
 from rayline.registry.memory import MemoryStore
 from rayline.registry.store import Version
+from rayline.rollout import commands, verbs
+from rayline.rollout.moves import begin, entered
+from rayline.rollout.plan import Plan
+from rayline.rollout.state import RolloutState
+from rayline.rollout.storage import RolloutFiles
+from rayline.serving.plan import LiveVersion
 from registry_examples import make_bundle, mixed_table, real_table
 
 WORSE = Judged("rmse", "town=x", "failed", "61.2 > champion v1 48 + 2", 212, stops=True)
@@ -138,8 +144,10 @@ def test_a_champion_of_another_task_gives_no_verdict(project: tuple[Project, lis
     opened, _ = project
     rival = blessing.Rival(1, "x")
     judged = blessing.judge(opened, make_bundle(tmp_path / "c", real_table("binary")), real_table("binary"), rival, {})
-    assert not judged.blessed
+    assert judged.gates[0].verdict == "inconclusive"
     assert "the champion answers a regression task" in judged.gates[0].reason
+    told = [notice.text for notice in blessing.notices(judged)]
+    assert any("the champion answers a regression task" in each for each in told)
 
 
 @pytest.mark.parametrize(
@@ -164,3 +172,48 @@ def test_what_serving_may_take_is_a_gate_too(
     judged = blessing.judge(opened, bundle, mixed_table(), None, {"infrastructure": infrastructure})
     assert not judged.blessed
     assert [each.told("version 2")[: len(words)] for each in judged.refusals] == [words]
+
+
+def paused(project: Project, note: str = "") -> RolloutState:
+    """A rollout from version 1 to version 2 that waits for a person, on disk."""
+    versions = [LiveVersion(number, f"/bundles/{number}", "d") for number in (1, 2)]
+    state = begin(
+        id="r-1",
+        kind="rollout",
+        plan=Plan.from_config(RolloutConfig(steps=(Step(set_weight=10), Step(pause=True)))),
+        service="model",
+        stable=versions[0],
+        canary=versions[1],
+        now=1.0,
+        experiment="e",
+        tracking_uri=None,
+        note=note,
+    )
+    state = entered(state, 1, 2.0)
+    RolloutFiles(project.storage, "model").write(state)
+    return state
+
+
+def test_a_rollout_is_not_promoted_past_gates_that_say_no(
+    project: tuple[Project, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = project
+    blessing.record(opened.store, registered(opened, tmp_path, 1), NO)
+    paused(opened)
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(commands, "promote", lambda name, **details: asked.append(details))
+    with pytest.raises(GateRefused, match="version 2 of 'model' is not blessed"):
+        release.promote(opened)
+    assert asked == []
+    release.promote(opened, full=True, force="the old labels were wrong")
+    assert asked[0]["note"] == f"let past its gates by {getpass.getuser()}: the old labels were wrong"
+    release.promote(opened)
+    assert asked[1]["note"] == "", "it is in the history already"
+
+
+def test_who_forced_a_rollout_stands_in_its_history(project: tuple[Project, list[Event]]) -> None:
+    opened, _ = project
+    state = paused(opened, note="let past its gates by ada: the labels were wrong")
+    assert state.decisions[0].reason.endswith("loading it; let past its gates by ada: the labels were wrong")
+    promoted = verbs.promote(state, 3.0, note="let past its gates by bob: it rained")
+    assert promoted.decisions[-1].reason == "promoted past step 2 by a person; let past its gates by bob: it rained"

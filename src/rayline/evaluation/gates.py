@@ -110,6 +110,11 @@ class Judgement:
         return tuple(each for each in self.every if each.stops)
 
     @property
+    def undecided(self) -> tuple[Judged, ...]:
+        """What could not be decided and stops nothing."""
+        return tuple(each for each in self.every if each.verdict == "inconclusive" and not each.stops)
+
+    @property
     def blessed(self) -> bool:
         """Whether nothing said no."""
         return not self.refusals
@@ -226,10 +231,13 @@ def _limited(verdict: Mapping[str, Any]) -> Judged:
 
 
 def default_gates(metric: str, better: Better) -> tuple[GateConfig, ...]:
-    """Return what is asked where no gates are given: not to be worse than the champion by much, on all rows."""
+    """Return what is asked where no gates are given: not to be worse than the champion by much, on all rows.
+
+    Nobody asked for it, so that a small test part, which decides nothing, is told and stops nothing.
+    """
     if better == "max":
-        return (GateConfig(metric=metric, compare="champion", margin=0.02),)
-    return (GateConfig(metric=metric, compare="champion", relative_margin=0.05),)
+        return (GateConfig(metric=metric, compare="champion", margin=0.02, inconclusive="tell"),)
+    return (GateConfig(metric=metric, compare="champion", relative_margin=0.05, inconclusive="tell"),)
 
 
 def summary(judgement: Judgement) -> str:

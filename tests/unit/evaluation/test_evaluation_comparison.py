@@ -90,8 +90,10 @@ def test_a_champion_that_cannot_answer_gives_no_verdict_and_says_why() -> None:
     answers, table = regression(500, 2)
     silent = Answers("regression", answers.truth, answers.version, None, "the champion cannot answer: no column 'x'")
     [found] = judged(EvaluateConfig(), silent, table, CHAMPION)
-    assert (found.verdict, found.stops) == ("inconclusive", True)
+    assert (found.verdict, found.stops) == ("inconclusive", False), "nobody asked for the default gate"
     assert "no column 'x'" in found.reason
+    [asked] = judged(EvaluateConfig(gates=(ON_RMSE,)), silent, table, CHAMPION)
+    assert (asked.verdict, asked.stops) == ("inconclusive", True)
 
 
 @pytest.mark.parametrize(
