@@ -85,9 +85,11 @@ def check(project: Project, prepared: Path) -> None:
     if not config.gates and not config.behaviour:
         return
     found = Prepared.load(prepared)
-    sliced = any(gate.slice is not None for gate in config.gates or ())
-    columns = found.test_table().column_names if sliced else []
-    comparison.check(config, found.features.schema, columns)
+    sliced = [gate for gate in config.gates or () if gate.slice is not None]
+    table = found.test_table() if sliced else None
+    comparison.check(config, found.features.schema, table.column_names if table is not None else ())
+    for gate in sliced:
+        comparison.slices_of(gate, config, table)
     behaviour.check(config.behaviour, found.features.schema, found.features.input_columns)
 
 

@@ -6,7 +6,6 @@ Each step is skipped where the ledger already holds its result, so the same comm
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,7 +72,9 @@ def run(
         prepared = features(project)
         if until == "features":
             return Outcome((prepared,), None)
-        blessing.check(project, Path(prepared.result["path"]))
+        if until not in ("train", "tune"):
+            blessing.check(project, Path(prepared.result["path"]))
+            _check_slices(project, prepared)
         trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
         if until in ("train", "tune"):
             return Outcome((prepared, trained), None)
@@ -198,11 +199,10 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         prepared = Prepared.load(Path(data.result["path"]))
         out = project.storage / "bundles" / trained.key
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tryout") as beside:
-            tried = beside.submit(infrastructure_of, out, TRYOUT, config.evaluate.limits, project.storage)
-            valid = Matrix(*prepared.valid())
-            evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
-            evaluation = dataclasses.replace(evaluation, infrastructure=tried.result())
+        tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
+        valid = Matrix(*prepared.valid()) if bundle.task == "binary" else None  # a threshold is chosen on it
+        evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
+        evaluation = dataclasses.replace(evaluation, infrastructure=tried)
         experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
         for notice in record.notices(evaluation):
             project.listener(Notice(notice))
@@ -282,6 +282,15 @@ def register(project: Project, data: Record, trained: Record, scored: Record, ju
     return project.step(
         "register", do=do, summary=lambda result: f"{name} version {result['version']}", besides=(judged.key,)
     )
+
+
+def _check_slices(project: Project, data: Record) -> None:
+    """Raise ``ConfigError`` for a slice that the test part cannot be divided into, before anything is trained."""
+    if project.config.evaluate.slices and project.find("evaluate") is None:
+        from rayline.evaluation.slices import named_slices
+        from rayline.features.pipeline import Prepared
+
+        named_slices(Prepared.load(Path(data.result["path"])).test_table(), project.config.evaluate)
 
 
 def _training_input(project: Project, config: Config, data: Record) -> tuple[Prepared, TrainSpec, TrainData]:

@@ -116,6 +116,8 @@ def _until(
         raise ConfigError(f"'{config}' has no section 'tune': add one with a 'space' to search.")
     with show.flow(loaded.name, quiet=json) as listener:
         outcome = flow.run(loaded, until=step, fresh=fresh, listener=listener)
+    if step == "evaluate" and not json:
+        show.evaluated(outcome.result("evaluate")["evaluation"])
     return show.outcome(loaded, outcome, as_json=json)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -136,6 +136,13 @@ def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:
     elif ended.released is not None:
         return released(ended.released)
     return 0 if ended.released is None or ended.released.ok else 1
+
+
+def evaluated(values: Mapping[str, Any]) -> None:
+    """Print the tables of an evaluation."""
+    from rayline.cli import evaluation_pages
+
+    evaluation_pages.evaluation(console, values)
 
 
 def released(ended: Released) -> int:

@@ -13,11 +13,11 @@ SECOND_COLOUR = "#cc6600"
 GREY = "#888888"
 
 
-def canvas(title: str, across: str, up: str, height: float = 4.8) -> tuple[Figure, Axes]:
-    """Return a figure, 6.4 by ``height`` inches, and its axes."""
+def canvas(title: str, across: str, up: str, width: float = 6.4, height: float = 4.8) -> tuple[Figure, Axes]:
+    """Return a figure of so many inches, and its axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=across, ylabel=up)
     axes.grid(visible=True, alpha=0.3)

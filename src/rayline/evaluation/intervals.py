@@ -7,9 +7,9 @@ test needs. The acceleration comes from a jackknife that leaves out each row, or
 
 Two things keep large parts fast. Beyond ``UNITS`` rows, rows are dealt at random to so many groups, and groups are
 drawn: the mean of m rows spreads as ``1 / sqrt(m)`` of one, so the interval keeps its width. And a score that ranks
-rows costs a pass over all of them for each resample: beyond ``PASSES`` rows in all, ``FEW`` resamples give a standard
-error, for which they are enough (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6), and
-the bounds are the normal ones.
+rows, or counts them by class, costs a pass over all of them for each resample: beyond ``PASSES`` rows in all, ``FEW``
+resamples give a standard error, for which they are enough (B. Efron and R. Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapter 6), and the bounds are the normal ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rayline.errors import UsageError
 from rayline.evaluation import kernels
 from rayline.evaluation.kernels import Counts
 from rayline.evaluation.scores import SCORES, Rows
-from rayline.evaluation.weighted import RANKED, Scores, weighted
+from rayline.evaluation.weighted import SLOW, Scores, weighted
 
 if TYPE_CHECKING:
     from rayline.registry.predictor import Predictions
@@ -99,10 +99,10 @@ def bootstrap(
     _check(resamples, confidence)
     tail = (1 - confidence) / 2
     found: dict[str, Interval] = {}
-    for share, draws in _turns(names, _passes(truth, predictions, rows), resamples):
+    for share, draws in _turns(names, task, _passes(truth, predictions, rows), resamples):
         groups = _groups(_count(truth, rows), seed)
         prepared = weighted(share, task, truth, predictions, rows, groups)
-        for name, spread in _spreads(share, prepared.of, _width(_count(truth, rows)), draws, seed).items():
+        for name, spread in _spreads(share, prepared.of, _width(_count(truth, rows)), draws, resamples, seed).items():
             if math.isnan(spread.value):
                 continue
             low, high = spread.bounds(tail, resamples)
@@ -150,8 +150,8 @@ def paired(
     def difference(counts: Counts) -> Scores:
         return {name: one.of(counts)[name] - two.of(counts)[name]}
 
-    [(_, draws)] = _turns([name], 2 * _passes(truth, first, rows), resamples)
-    spread = _spreads([name], difference, _width(count), draws, seed)[name]
+    [(_, draws)] = _turns([name], task, 2 * _passes(truth, first, rows), resamples)
+    spread = _spreads([name], difference, _width(count), draws, resamples, seed)[name]
     low, high = spread.bounds(1 - confidence, resamples)
     return Difference(spread.value, low, high, count)
 
@@ -196,11 +196,12 @@ class _Spread:
 
 
 def _spreads(
-    names: Iterable[str], score: Callable[[Counts], Scores], width: int, draws: int, seed: int
+    names: Iterable[str], score: Callable[[Counts], Scores], width: int, draws: int, asked: int, seed: int
 ) -> dict[str, _Spread]:
     whole = score(np.ones((1, width), dtype=np.int32))
     resampled = _collected(score, _resamples(width, draws, seed))
-    left_out = _collected(score, _leaving_out(width))
+    accelerated = draws == asked  # normal bounds need no acceleration
+    left_out = _collected(score, _leaving_out(width)) if accelerated else dict.fromkeys(names, np.empty(0))
     return {name: _Spread(float(whole[name][0]), resampled[name], left_out[name]) for name in names}
 
 
@@ -227,16 +228,16 @@ def _leaving_out(width: int) -> Iterator[Counts]:
         yield (owner != each[:, np.newaxis]).astype(np.int32)
 
 
-def _turns(names: Iterable[str], passes: int, resamples: int) -> list[tuple[list[str], int]]:
-    """Return which scores are resampled how often: those that rank rows less often where a pass is long."""
+def _turns(names: Iterable[str], task: Task, passes: int, resamples: int) -> list[tuple[list[str], int]]:
+    """Return which scores are resampled how often: the slow ones less often where a pass is long."""
     wanted = list(names)
     if not passes:
         return []
-    ranked = [name for name in wanted if name in RANKED]
-    if passes * resamples <= PASSES or not ranked or resamples <= FEW:
+    slow = [name for name in wanted if name in SLOW[task]]
+    if passes * resamples <= PASSES or not slow or resamples <= FEW:
         return [(wanted, resamples)]
-    rest = [name for name in wanted if name not in RANKED]
-    return [(rest, resamples), (ranked, FEW)] if rest else [(ranked, FEW)]
+    rest = [name for name in wanted if name not in SLOW[task]]
+    return [(rest, resamples), (slow, FEW)] if rest else [(slow, FEW)]
 
 
 def _groups(rows: int, seed: int) -> NDArray[np.int64] | None:
@@ -254,7 +255,7 @@ def _count(truth: NDArray[Any], rows: Rows | None) -> int:
 
 
 def _passes(truth: NDArray[Any], predictions: Predictions, rows: Rows | None) -> int:
-    """Return how many rows one resample of a score that ranks them passes: of three or more classes, all for each."""
+    """Return how many rows one resample of a slow score passes: of three or more classes, all for each."""
     classes = len(predictions.labels or ())
     return _count(truth, rows) * (classes if classes > 2 else 1)
 

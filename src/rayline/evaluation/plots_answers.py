@@ -41,7 +41,8 @@ def roc(evaluation: Evaluation) -> Figure:
     """Draw the share of the second class that is found against the share of false alarms, over all thresholds."""
     hits, alarms = _counts(evaluation)
     area = evaluation.metrics.get("roc_auc")
-    figure, axes = canvas("ROC curve", "false alarms, share of the first class", "found, share of the second class")
+    first, second = (f"'{each}'" for each in evaluation.classes)
+    figure, axes = canvas("ROC curve", f"false alarms, share of {first}", f"found, share of {second}")
     label = f"area {area:.3f}" if area is not None else "model"
     axes.plot(*_thinned(alarms / alarms[-1], hits / hits[-1]), color=COLOUR, label=label)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="by chance")

@@ -138,7 +138,7 @@ def summing_to_one(probabilities: NDArray[Any]) -> NDArray[np.float64]:
 def row_losses(task: Task, truth: NDArray[Any], predictions: Predictions) -> NDArray[np.float64]:
     """Return how wrong each answer is, float64 (n,): its log loss, or a regression's absolute error."""
     if task == "regression":
-        return np.abs(predictions.values - truth).astype(np.float64)
+        return np.asarray(np.abs(predictions.values - truth), dtype=np.float64)
     assert predictions.probabilities is not None
     chances = summing_to_one(predictions.probabilities)
     right = np.take_along_axis(chances, truth[:, np.newaxis], axis=1)[:, 0]

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 Scores = dict[str, Doubles]
-RANKED = frozenset({"roc_auc", "average_precision", "roc_auc_ovr", "median_absolute_error"})
-"""The scores that need the order of the rows: a resample costs a pass over all of them."""
+SLOW: dict[Task, frozenset[str]] = {
+    "binary": frozenset({"roc_auc", "average_precision"}),
+    "multiclass": frozenset({"roc_auc_ovr", "f1_macro", "balanced_accuracy"}),
+    "regression": frozenset({"median_absolute_error"}),
+}
+"""The scores that rank rows or count them by class: each resample costs a pass over all rows."""
 
 
 class Weighted(Protocol):
@@ -116,7 +120,7 @@ class _Binary:
         loss = -np.log(np.clip(np.where(true, chance, 1 - chance), LIKELY, 1 - LIKELY))
         self._sums = units.sums(true & said, ~true & said, true & ~said, ~true & ~said, loss, (chance - true) ** 2)
         self._names = names
-        self._ranking = _Ranking(true, chance, units) if RANKED.intersection(names) else None
+        self._ranking = _Ranking(true, chance, units) if SLOW["binary"].intersection(names) else None
 
     def of(self, counts: Counts) -> Scores:
         hit, false_alarm, missed, passed, loss, square = (counts @ self._sums).T
@@ -145,7 +149,7 @@ class _Multiclass:
         self._names = names
         right = np.take_along_axis(chances, truth[:, np.newaxis], axis=1)[:, 0]
         loss = -np.log(np.clip(right, LIKELY, 1 - LIKELY))
-        self._sums = units.sums(truth == values, loss, _among_three(truth, chances))
+        self._sums = units.sums(np.ones(len(truth)), truth == values, loss, _among_three(truth, chances))
         self._classes = chances.shape[1]
         self._rows = (units.places(), truth.astype(np.int64), values.astype(np.int64))
         self._rankings = []
@@ -154,17 +158,17 @@ class _Multiclass:
             self._rankings = [_Ranking(truth == each, chances[:, each], units) for each in mixed]
 
     def of(self, counts: Counts) -> Scores:
-        right, loss, among = (counts @ self._sums).T
-        true, said, hit = kernels.classes(counts, *self._rows, self._classes)
-        total = true.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = {
-                "accuracy": right / total,
-                "balanced_accuracy": _mean(hit / true, true > 0),
-                "f1_macro": _mean(2 * hit / (true + said), true + said > 0),
-                "log_loss": loss / total,
-                "top_3_accuracy": among / total if self._classes > 3 else np.full(len(total), np.nan),
-            }
+        total, right, loss, among = (counts @ self._sums).T
+        found = {
+            "accuracy": right / total,
+            "log_loss": loss / total,
+            "top_3_accuracy": among / total if self._classes > 3 else np.full(len(total), np.nan),
+        }
+        if {"f1_macro", "balanced_accuracy"}.intersection(self._names):
+            true, said, hit = kernels.classes(counts, *self._rows, self._classes)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found["balanced_accuracy"] = _mean(hit / true, true > 0)
+                found["f1_macro"] = _mean(2 * hit / (true + said), true + said > 0)
         if "roc_auc_ovr" in self._names:
             areas = [ranking.of(counts)[0] for ranking in self._rankings]
             table = np.stack(areas) if areas else np.full((1, len(total)), np.nan)

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics
 
+from rayline.config import EvaluateConfig, SliceConfig
 from rayline.errors import DataError, RowError, SchemaError
-from rayline.evaluation.metrics import evaluate
+from rayline.evaluation.metrics import Matrix, evaluate
 from rayline.registry.predictor import Predictor
 from registry_examples import fitted, real_table
 
@@ -27,7 +28,13 @@ def test_a_perfect_classifier() -> None:
 
     found = evaluate(predictor, table)
 
-    assert found.metrics == {"accuracy": 1.0, "f1_macro": 1.0, "log_loss": pytest.approx(0.0, abs=1e-9)}
+    assert found.metrics == {
+        "accuracy": 1.0,
+        "balanced_accuracy": 1.0,
+        "f1_macro": 1.0,
+        "log_loss": pytest.approx(0.0, abs=1e-9),
+        "roc_auc_ovr": 1.0,
+    }
     assert (found.rows, found.task, found.classes) == (150, "multiclass", ("setosa", "versicolor", "virginica"))
 
 
@@ -41,9 +48,14 @@ def test_two_classes_get_what_scikit_learn_gives() -> None:
     chance = 1 / (1 + np.exp(-(truth + scores)))
     assert found.metrics == {
         "accuracy": pytest.approx(metrics.accuracy_score(truth, chance > 0.5)),
-        "f1_macro": pytest.approx(metrics.f1_score(truth, chance > 0.5, average="macro")),
+        "balanced_accuracy": pytest.approx(metrics.balanced_accuracy_score(truth, chance > 0.5)),
+        "f1": pytest.approx(metrics.f1_score(truth, chance > 0.5)),
+        "precision": pytest.approx(metrics.precision_score(truth, chance > 0.5)),
+        "recall": pytest.approx(metrics.recall_score(truth, chance > 0.5)),
         "log_loss": pytest.approx(metrics.log_loss(truth, chance)),
+        "brier": pytest.approx(metrics.brier_score_loss(truth, chance)),
         "roc_auc": pytest.approx(metrics.roc_auc_score(truth, chance)),
+        "average_precision": pytest.approx(metrics.average_precision_score(truth, chance)),
     }
 
 
@@ -66,8 +78,50 @@ def test_rows_of_one_class_or_one_value_leave_some_metrics_out() -> None:
     classifier = Predictor(fitted(binary), lambda matrix: np.zeros((len(matrix), 1)))
     regressor = Predictor(fitted(real_table("regression")), lambda matrix: np.zeros((len(matrix), 1)))
 
-    assert set(evaluate(classifier, benign).metrics) == {"accuracy", "f1_macro", "log_loss"}
-    assert set(evaluate(regressor, numbers).metrics) == {"rmse", "mae"}
+    of_one_class, of_one_row = evaluate(classifier, benign), evaluate(regressor, numbers)
+
+    assert set(of_one_class.metrics) == {"accuracy", "balanced_accuracy", "log_loss", "brier"}
+    assert set(of_one_class.intervals) == set(of_one_class.metrics)
+    assert set(of_one_row.metrics) == {"rmse", "mae", "median_absolute_error", "mape", "bias"}
+
+
+def test_slices_calibration_and_threshold_come_with_it() -> None:
+    table = real_table("binary")
+    scores = np.random.default_rng(0).normal(size=table.num_rows)
+    predictor = answering(table, lambda truth: (truth + scores)[:, None])
+    features = predictor.features
+    valid = Matrix(features.transform(table), features.encode_target(table))
+    config = EvaluateConfig(slices=(SliceConfig(column="mean radius", bins=(14.0,)),), bootstrap=100)
+
+    found = evaluate(predictor, table, config, valid)
+
+    radius = table["mean radius"].to_numpy()
+    assert [(each.slice.name, len(each.slice)) for each in found.slices[:2]] == [
+        ("mean radius < 14", (radius < 14).sum()),
+        ("mean radius >= 14", (radius >= 14).sum()),
+    ]
+    for each in found.slices:
+        here = each.scores["accuracy"]
+        assert here.value == pytest.approx(np.mean((found.predictions.values == found.truth)[each.slice.rows]))
+        assert here.low < here.value < here.high
+    assert found.calibration is not None
+    assert found.threshold is not None
+    assert found.threshold.rule == "f1"
+    assert found.intervals["roc_auc"].value == pytest.approx(found.metrics["roc_auc"])
+
+
+def test_the_worst_slice_is_found_by_a_column_that_is_no_input() -> None:
+    table = real_table("regression")
+    shift = np.arange(table.num_rows) % 3 == 0
+    features = fitted(table)
+    noise = np.random.default_rng(0).normal(size=table.num_rows) * (20 + 60 * shift) / features.target_std
+    predictor = Predictor(features, lambda matrix: (features.encode_target(table) + noise)[:, None].astype(float))
+    marked = table.append_column("shift", pa.array(["late" if each else "early" for each in shift]))
+
+    found = evaluate(predictor, marked)
+
+    assert [each.slice.name for each in found.worst] == ["shift = late"]
+    assert found.worst[0].scores["mae"].low > found.intervals["mae"].high
 
 
 def test_rows_that_cannot_be_measured_are_told() -> None:

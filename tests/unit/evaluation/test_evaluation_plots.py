@@ -9,10 +9,17 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
 
+from evaluation_examples import TASKS, answered
+from rayline.config import Task
 from rayline.errors import DataError
-from rayline.evaluation.metrics import Evaluation
-from rayline.evaluation.plots import evaluation_plot, loss_curve
+from rayline.evaluation.calibration import calibration_of
+from rayline.evaluation.intervals import Interval
+from rayline.evaluation.metrics import Evaluation, SliceScores
+from rayline.evaluation.plots import evaluation_plots, loss_curve
+from rayline.evaluation.slices import Slice
+from rayline.evaluation.worst import Worst
 from rayline.registry.predictor import Predictions
 
 
@@ -47,7 +54,7 @@ def test_no_epochs_have_no_curve() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
 def test_the_confusion_matrix_counts_every_row(classes: int) -> None:
-    figure = evaluation_plot(classified(classes))
+    figure = evaluation_plots(classified(classes))["confusion_matrix"]
 
     axes = figure.axes[0]
     counts = np.array([int(text.get_text()) for text in axes.texts]).reshape(classes, classes)
@@ -58,18 +65,70 @@ def test_the_confusion_matrix_counts_every_row(classes: int) -> None:
 
 
 def test_many_classes_leave_the_numbers_out() -> None:
-    assert not evaluation_plot(classified(30)).axes[0].texts
+    assert not evaluation_plots(classified(30))["confusion_matrix"].axes[0].texts
 
 
 def test_predicted_against_true_draws_no_more_than_asked() -> None:
     truth = np.arange(500.0)
     evaluation = Evaluation("regression", (), {}, 500, Predictions(truth + 1, None, None), truth)
 
-    points = evaluation_plot(evaluation, rows=100).axes[0].collections[0].get_offsets()
+    figures = evaluation_plots(evaluation, rows=100)
 
+    points = figures["predicted_against_true"].axes[0].collections[0].get_offsets()
     assert len(points) == 100
     assert points[0].tolist() == [0, 1]
     assert points[-1].tolist() == [499, 500]
+    left = figures["residuals"].axes[0].collections[0].get_offsets()
+    assert left[:, 0].tolist() == points[:, 1].tolist()
+    assert set(left[:, 1].tolist()) == {1}
+
+
+def test_two_classes_have_their_curves_from_corner_to_corner() -> None:
+    truth, predictions = answered("binary", 300)
+    evaluation = Evaluation("binary", ("no", "yes"), {"roc_auc": 0.9}, 300, predictions, truth)
+
+    figures = evaluation_plots(evaluation)
+
+    assert list(figures) == ["confusion_matrix", "roc", "precision_recall"]
+    across, up = figures["roc"].axes[0].lines[0].get_data()
+    assert (across[0], up[0], across[-1], up[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(up, across) == pytest.approx(roc_auc_score(truth, predictions.probabilities[:, 1]))
+    recall, precision = figures["precision_recall"].axes[0].lines[0].get_data()
+    assert recall[-1] == 1
+    assert precision[-1] == pytest.approx(truth.mean())
+    assert all(drawn(figure).startswith(b"\x89PNG") for figure in figures.values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_bins_and_slices_are_drawn_with_their_intervals(task: Task) -> None:
+    truth, predictions = answered(task, 300)
+    name = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]
+    rows = np.arange(60)
+    town = Slice("town = Łódź & cost < 5 $", "town & cost", rows)
+    slices = (
+        SliceScores(Slice("open = true", "open", rows), {name: Interval(0.5, 0.4, 0.7)}),
+        SliceScores(town, {name: Interval(0.3, float("nan"), float("nan"))}, Worst(town, 2.0, 1.0, 0.5, 0.01)),
+    )
+    evaluation = Evaluation(
+        task,
+        predictions.labels or (),
+        {},
+        300,
+        predictions,
+        truth,
+        {name: Interval(0.6, 0.5, 0.7)},
+        slices=slices,
+        calibration=calibration_of(task, truth, predictions),
+    )
+
+    figures = evaluation_plots(evaluation)
+
+    assert len(figures["calibration"].axes[0].lines[0].get_xdata()) == 10
+    assert [text.get_text() for text in figures["slices"].axes[0].get_yticklabels()] == [
+        "open = true  (60)",
+        "town = Łódź & cost < 5 \\$  (60)",
+    ]
+    assert drawn(figures["slices"]).startswith(b"\x89PNG")
 
 
 def test_drawing_needs_neither_pyplot_nor_a_screen() -> None:
