@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ REASONS = f"{TAG}.reasons"
 AGAINST = f"{TAG}.against"
 FORCED_BY, FORCED_AT, FORCED_REASON = f"{TAG}.forced_by", f"{TAG}.forced_at", f"{TAG}.forced_reason"
 MOST_TEXT = 4_000  # of a tag
+MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,11 @@ def check(project: Project, prepared: Path) -> None:
     if not config.gates and not config.behaviour:
         return
     found = Prepared.load(prepared)
-    sliced = any(gate.slice is not None for gate in config.gates or ())
-    columns = found.test_table().column_names if sliced else []
-    comparison.check(config, found.features.schema, columns)
+    sliced = [gate for gate in config.gates or () if gate.slice is not None]
+    table = found.test_table() if sliced else None
+    comparison.check(config, found.features.schema, table.column_names if table is not None else ())
+    for gate in sliced:
+        comparison.slices_of(gate, config, table)
     behaviour.check(config.behaviour, found.features.schema, found.features.input_columns)
 
 
@@ -138,9 +141,20 @@ def _notes(bundle: Bundle, other: Bundle, rival: Rival) -> tuple[str, ...]:
     )
 
 
+def notices(judgement: Judgement) -> Iterator[Notice]:
+    """Give what a person should know of a judgement beside its verdict."""
+    for note in judgement.notes:
+        yield Notice(note)
+    for each in judgement.undecided[:MOST_TOLD]:
+        yield Notice(f"not decided: {each.told('this version')}")
+    more = len(judgement.undecided) - MOST_TOLD
+    if more > 0:
+        yield Notice(f"and {more} more gates were not decided; gates.json of the run has them all")
+
+
 def record(store: Store, version: Version, judgement: Judgement) -> None:
     """Keep with a version how it was judged."""
-    told = [each.told(f"version {version.number}") for each in judgement.refusals]
+    told = [each.told(f"version {version.number}") for each in (*judgement.refusals, *judgement.undecided)]
     if judgement.baseline is None:
         told.append("no baseline: there was no champion to compare with")
     store.tag_version(

@@ -98,7 +98,9 @@ def _run(project: Project, until: Stop) -> Outcome:
     prepared = features(project)
     if until == "features":
         return Outcome((prepared,), None)
-    blessing.check(project, Path(prepared.result["path"]))
+    if until not in ("train", "tune"):
+        blessing.check(project, Path(prepared.result["path"]))
+        _check_slices(project, prepared)
     trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
     if until in ("train", "tune"):
         return Outcome((prepared, trained), None)
@@ -275,6 +277,8 @@ def bless(project: Project, data: Record, trained: Record, scored: Record) -> Re
         measured = scored.result.get("evaluation", {})
         judgement = blessing.judge(project, Bundle.load(bundle), table, rival, measured)
         experiment.log_judgement(project.store, trained.result["run_id"], judgement)
+        for notice in blessing.notices(judgement):
+            project.listener(notice)
         return blessing.as_result(judgement)
 
     return project.step("bless", do=do, summary=_bless_line, besides=(blessing.digest_of(rival),))

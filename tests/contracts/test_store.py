@@ -304,3 +304,17 @@ def test_a_fetched_bundle_that_was_changed_is_refused(
     (tmp_path / "two").rename(path)
     with pytest.raises(BundleError, match="was registered as"):
         store.fetch(one, tmp_path)
+
+
+def test_files_of_a_run_come_back_and_others_do_not_come_along(store: Store, tmp_path: Path) -> None:
+    run = store.start_run("e", "r", {})
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "page.html").write_text("<p>é</p>", encoding="utf-8")
+    store.log_files(run, folder, "card")
+    store.log_text(run, "else", "other.txt")
+    found = store.fetch_files(run, "card", tmp_path / "into")
+    assert [file.name for file in found.iterdir()] == ["page.html"]
+    assert (found / "page.html").read_text(encoding="utf-8") == "<p>é</p>"
+    with pytest.raises(NotFoundError):
+        store.fetch_files(run, "none", tmp_path / "into")

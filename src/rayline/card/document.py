@@ -80,12 +80,14 @@ class Page:
     """A whole page.
 
     Attributes:
-        lead: what stands below the title: name, text and tone of each badge.
+        lead: badges below the title.
+        alerts: what one must see before all else.
     """
 
     title: str
     subtitle: str
     lead: tuple[Cell, ...]
+    alerts: tuple[str, ...]
     parts: tuple[Part, ...]
 
     @property

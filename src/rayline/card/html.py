@@ -25,6 +25,7 @@ p { margin: .5rem 0; max-width: 48rem; }
 .subtitle { color: var(--soft); margin-top: .35rem; }
 .lead { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1.1rem 0 0; padding: 0; list-style: none; }
 .lead li, .tone { border-radius: 1rem; padding: .1rem .65rem; background: var(--panel); }
+.alerts { margin: .9rem 0 0; padding: .6rem 1rem .6rem 2rem; border-radius: .4rem; max-width: none; }
 nav { margin: 1.25rem 0 0; font-size: .9rem; line-height: 2; }
 nav a { color: var(--link); margin-right: 1rem; text-decoration: none; white-space: nowrap; }
 nav a:hover { text-decoration: underline; }
@@ -39,7 +40,7 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; }
-.tone { display: inline-block; white-space: nowrap; }
+.tone { display: inline-block; white-space: nowrap; line-height: 1.35; padding-block: 0; }
 ul { margin: .5rem 0; padding-left: 1.2rem; max-width: 48rem; }
 li { margin: .2rem 0; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem;
@@ -54,15 +55,17 @@ figure img { display: block; width: 100%; height: auto; }
 def html(page: Page) -> str:
     """Return a page as one HTML file."""
     sections = [(f"s{place}", part) for place, part in enumerate(page.parts)]
-    links = "".join(f'<a href="#{name}">{escape(part.title)}</a>' for name, part in sections if part.level == 2)
+    links = "\n".join(f'<a href="#{name}">{escape(part.title)}</a>' for name, part in sections if part.level == 2)
     lead = "".join(f'<li class="{each.tone}">{escape(each.text)}</li>' for each in page.lead)
+    alerts = f'<ul class="alerts bad">{"".join(f"<li>{escape(each)}</li>" for each in page.alerts)}</ul>\n'
     body = "\n".join(_part(name, part) for name, part in sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(page.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>{escape(page.title)}</h1>\n<p class="subtitle">{escape(page.subtitle)}</p>\n'
-        f'<ul class="lead">{lead}</ul>\n<nav>{links}</nav>\n{body}\n</main>\n</body>\n</html>\n'
+        f'<ul class="lead">{lead}</ul>\n{alerts if page.alerts else ""}<nav>{links}</nav>\n'
+        f"{body}\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -15,6 +15,8 @@ def markdown(page: Page) -> str:
     lines = [f"# {escaped(page.title)}", "", escaped(page.subtitle), ""]
     if page.lead:
         lines += [" · ".join(f"{_SIGNS[each.tone]}{escaped(each.text)}" for each in page.lead), ""]
+    if page.alerts:
+        lines += [*(f"> {escaped(each)}  " for each in page.alerts), ""]
     for part in page.parts:
         lines += [f"{'#' * part.level} {escaped(part.title)}", ""]
         for block in part.blocks:

@@ -97,7 +97,9 @@ def _scores(evaluation: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def _slices(source: CardSource) -> tuple[Block, ...]:
-    found = source.evaluation.get("slices", [])
+    every = source.evaluation.get("slices", [])
+    worse = {each["name"] for each in every if each.get("found")}
+    found = list({each["name"]: each for each in reversed(every)}.values())[::-1]  # one that is named and found once
     main = MAIN[source.bundle.task]
     measures = [name for name in dict.fromkeys((main, *_second(source.bundle.task))) if _has(found, name)]
     if not found or not measures:
@@ -107,7 +109,7 @@ def _slices(source: CardSource) -> tuple[Block, ...]:
             each["name"],
             f"{each['rows']:,}",
             *(_bounds(name, each["scores"].get(name)) for name in measures),
-            Cell("found to be worse", "open") if each.get("found") else "",
+            Cell("worse than the rest", "open") if each["name"] in worse else "",
         )
         for each in found[:MOST_SLICES]
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rayline.card import measured
-from rayline.card.document import Block, Bullets, Code, Facts, Page, Part, Table, Text, facts, part, section
+from rayline.card.document import Block, Bullets, Code, Page, Part, Table, Text, facts, part, section
 from rayline.card.limits import limits
 from rayline.card.source import CardSource
 
@@ -27,6 +27,7 @@ def page(source: CardSource) -> Page:
         title=f"{config.name}, version {source.version.number}",
         subtitle=config.card.description or _headline(source),
         lead=measured.badges(source),
+        alerts=tuple(each.told(f"version {source.version.number}") for each in source.judgement.refusals),
         parts=(
             *_details(source),
             *_use(source),
@@ -68,7 +69,7 @@ def _details(source: CardSource) -> tuple[Part, ...]:
                         "Searched",
                         ", ".join(f"{key} = {_short(value)}" for key, value in training.get("params", {}).items()),
                     ),
-                    ("Seconds", f"{training['seconds']:.1f}" if "seconds" in training else None),
+                    ("Time", f"{training['seconds']:.1f} s" if "seconds" in training else None),
                     ("Seed", str(train.seed)),
                 ]
             ),
@@ -142,7 +143,9 @@ def _covered(column: Mapping[str, Any]) -> str:
     """Return what values a raw column had in the training part."""
     if column.get("levels"):
         levels = sorted(column["levels"].items(), key=lambda pair: -pair[1])
-        named = [f"{level} {share:.0%}" for level, share in levels[:MOST_LEVELS]]
+        named = [
+            f"{level} ({share:.0%})" if share >= 0.005 else f"{level} (< 1%)" for level, share in levels[:MOST_LEVELS]
+        ]
         rest = column.get("distinct", len(levels)) - len(named)
         return ", ".join(named) + (f" and {rest:,} more" if rest > 0 else "")
     if "min" not in column:
@@ -157,7 +160,8 @@ def _data(source: CardSource) -> tuple[Part, ...]:
     made = source.bundle.lineage
     rows, parts = made.get("rows", {}), made.get("parts", {})
     target = source.bundle.reference.get("target", {})
-    test = (Facts((("Rows", f"{rows['test']:,}"), ("Digest", parts.get("test", {}).get("digest", "")))),)
+    count = rows.get("test")
+    test = facts([("Rows", f"{count:,}" if count else None), ("Digest", parts.get("test", {}).get("digest"))])
     trained = facts(
         [
             ("Source", made.get("source")),
@@ -173,7 +177,7 @@ def _data(source: CardSource) -> tuple[Part, ...]:
         tuple((name, f"{rows[name]:,}", parts.get(name, {}).get("digest", "")) for name in order),
         frozenset({1}),
     )
-    evaluation = section("Evaluation data", blocks=(*test, Text(_held_out(source)))) if "test" in rows else ()
+    evaluation = section("Evaluation data", blocks=(*test, Text(_held_out(source)))) if test else ()
     return (*evaluation, *section("Training data", blocks=(*trained, *((table,) if order else ()))))
 
 

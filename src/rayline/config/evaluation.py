@@ -66,7 +66,7 @@ class EvaluateConfig(Section, frozen=True, kw_only=True):
             part: for the best ``f1``, the largest sum of recall and specificity (``youden``), or the least cost. It is
             recorded as a suggestion, with what it gives on the test part.
         limits: what the Bundle may take in a process of its own.
-        gates: what a version must reach; None: not to be worse than the champion on the task's main metric.
+        gates: what a version must reach; None: not to be clearly worse than the champion by the task's main score.
         behaviour: how answers must, or must not, move when inputs are changed.
     """
 

@@ -160,7 +160,11 @@ def _judged_gate(
 
 
 def slices_of(gate: GateConfig, config: EvaluateConfig, table: pa.Table) -> tuple[Slice, ...]:
-    """Return the slices that a gate is judged in, small ones too: these are inconclusive."""
+    """Return the slices that a gate is judged in, small ones too: these are inconclusive.
+
+    Raises:
+        ConfigError: the column cannot be divided.
+    """
     if gate.slice == EVERY_SLICE:
         return named_slices(table, replace(config, min_slice_rows=1))
     named = [each for each in config.slices if each.column == gate.slice] or [SliceConfig(column=str(gate.slice))]

@@ -58,6 +58,7 @@ class Judged:
         stops: whether this verdict keeps the version from being blessed.
         value: of the version.
         champion: of the champion.
+        test: whether it is a behavioural test.
     """
 
     what: str
@@ -69,11 +70,14 @@ class Judged:
     stops: bool = False
     value: float | None = None
     champion: float | None = None
+    test: bool = False
 
     def told(self, version: str) -> str:
         """Return it in words: ``rmse of version 4 on weathersit=3 (n = 212) 61.2 > champion v3 48 + 2``."""
         on = f" on {self.where}" if self.where else ""
         rows = f" (n = {self.rows})" if self.rows is not None else ""
+        if self.test:
+            return f"{version}, {self.what}{rows}: {self.reason}"
         return f"{self.what} of {version}{on}{rows} {self.reason}"
 
 
@@ -104,6 +108,11 @@ class Judgement:
     def refusals(self) -> tuple[Judged, ...]:
         """What keeps the version from being blessed."""
         return tuple(each for each in self.every if each.stops)
+
+    @property
+    def undecided(self) -> tuple[Judged, ...]:
+        """What could not be decided and stops nothing."""
+        return tuple(each for each in self.every if each.verdict == "inconclusive" and not each.stops)
 
     @property
     def blessed(self) -> bool:
@@ -191,11 +200,11 @@ def behaved(name: str, held: int, rows: int, *, at_least: float, min_rows: int, 
         verdict, needed = "inconclusive", max(min_rows, 1)
         reason = f"has too few rows to decide: {needed} are needed"
     elif share >= at_least - ROUNDING:
-        verdict, reason = "passed", f"{rule} in {share:.1%} >= {at_least:.4g} of rows"
+        verdict, reason = "passed", f"{rule} in {share:.1%} >= {at_least:.1%} of rows"
     else:
         verdict = "failed"
         reason = f"{rule} in {share:.1%} < {at_least:.1%} of rows" + (f"; worst: {worst}" if worst else "")
-    return Judged(name, "", verdict, reason, rows, needed, verdict != "passed", share)
+    return Judged(name, "", verdict, reason, rows, needed, verdict != "passed", share, test=True)
 
 
 def tried(infrastructure: Mapping[str, Any] | None) -> tuple[Judged, ...]:
@@ -222,10 +231,13 @@ def _limited(verdict: Mapping[str, Any]) -> Judged:
 
 
 def default_gates(metric: str, better: Better) -> tuple[GateConfig, ...]:
-    """Return what is asked where no gates are given: not to be worse than the champion by much, on all rows."""
+    """Return what is asked where no gates are given: not to be worse than the champion by much, on all rows.
+
+    Nobody asked for it, so that a small test part, which decides nothing, is told and stops nothing.
+    """
     if better == "max":
-        return (GateConfig(metric=metric, compare="champion", margin=0.02),)
-    return (GateConfig(metric=metric, compare="champion", relative_margin=0.05),)
+        return (GateConfig(metric=metric, compare="champion", margin=0.02, inconclusive="tell"),)
+    return (GateConfig(metric=metric, compare="champion", relative_margin=0.05, inconclusive="tell"),)
 
 
 def summary(judgement: Judgement) -> str:
