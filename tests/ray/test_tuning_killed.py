@@ -26,7 +26,7 @@ from training_examples import made_data, spec_of, study_config
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 DRIVER = Path(__file__).parents[1] / "study_driver.py"
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 RATE = {"train.learning_rate": Space(low=1e-3, high=1e-1, log=True)}
 
 

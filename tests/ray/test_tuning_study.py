@@ -190,6 +190,11 @@ def test_a_target_ends_the_study(tmp_path: Path) -> None:
     assert found.ended_by == "a trial reached the target 100"
 
 
+def test_more_trials_at_once_than_fit_wait_for_no_place_that_never_comes(tmp_path: Path) -> None:
+    found = study(tmp_path, trials=5, max_concurrent=5, cpus_per_trial=2.0)
+    assert [trial.number for trial in found.trials] == [0, 1, 2, 3, 4]
+
+
 def test_no_worker_is_left_behind(tmp_path: Path) -> None:
     study(tmp_path, trials=2)
     deadline = time.monotonic() + 20

@@ -97,7 +97,7 @@ def tune(
         notice: hears what the user should know, and that stops nothing.
 
     Raises:
-        ConfigError: the space, a metric or the sampler is wrong; told before any worker starts.
+        ConfigError: the space, a metric or the sampler is wrong; told before any trial starts.
         ClusterError: not even one trial fits the cluster.
         TrainingFailed: every trial failed; the message has the first reason.
     """
@@ -115,13 +115,13 @@ def tune(
     out = out.resolve()  # a trial's process has another working folder
     longest = most_epochs(config, space)
     alone = config.train.alone
+    kept = Ledger(out / LEDGER)
     pool = Pool(
         size,
         config.tune.cpus_per_trial if alone else 0,
         config.tune.gpus_per_trial if alone else 0,
         config.model.builder,
     )
-    kept = Ledger(out / LEDGER)
     try:
         metrics = [f"valid_{name}" for name in names]
         suggester = _suggester(config, space, metrics, directions, longest, earlier)
