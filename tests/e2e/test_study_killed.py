@@ -70,7 +70,7 @@ def ended(folder: Path) -> int:
 
 @needs_data
 def test_a_killed_study_is_finished_by_the_same_command(project: Config, tmp_path: Path) -> None:
-    driver, deadline = command("tune", tmp_path), time.monotonic() + 300
+    driver, deadline = command("tune", tmp_path), time.monotonic() + 500
     while ended(tmp_path) < 3:
         assert driver.poll() is None, (tmp_path / "output.txt").read_text()
         assert time.monotonic() < deadline
@@ -80,7 +80,7 @@ def test_a_killed_study_is_finished_by_the_same_command(project: Config, tmp_pat
     before = ended(tmp_path)
     assert before < TRIALS
 
-    assert command("register", tmp_path).wait(timeout=400) == 0, (tmp_path / "output.txt").read_text()
+    assert command("register", tmp_path).wait(timeout=600) == 0, (tmp_path / "output.txt").read_text()
 
     opened = Project(project)
     tuned, scored = opened.find("tune"), opened.find("evaluate")
