@@ -54,6 +54,16 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialEpoch:
+    """A running trial (from 0) of ``trials`` has come to an epoch; told now and then."""
+
+    trial: int
+    trials: int
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something that the user should know, and that stops nothing."""
 
@@ -78,7 +88,7 @@ class RolloutMoved:
     message: str
 
 
-Event = Started | Finished | Epoch | Resumed | TrialEnded | Notice | Chapter | RolloutMoved
+Event = Started | Finished | Epoch | Resumed | TrialEpoch | TrialEnded | Notice | Chapter | RolloutMoved
 Listener = Callable[[Event], None]
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rayline import experiment, warm_start
 from rayline.config import Config, Space, plain, with_values
 from rayline.errors import RaylineError
-from rayline.events import Notice, Resumed, TrialEnded
+from rayline.events import Notice, Resumed, TrialEnded, TrialEpoch
 from rayline.ledger import Record
 from rayline.project import Project, Result
 
 if TYPE_CHECKING:
     from rayline.features.prepared import Prepared
+    from rayline.training.spec import EpochReport
     from rayline.tuning.sheet import Sheet
     from rayline.tuning.study import StudyResult, Trial
     from rayline.tuning.variants import Variants
@@ -61,7 +62,9 @@ def searched(project: Project, data: Record) -> Result:
             for each in told:
                 project.listener(Notice(each))
             variants.prepare_ahead(space, config.tune.trials, hears.notice)
-            found = tune(config, variants.data_for, folder, hears.trial, earlier, notice=hears.notice)
+            found = tune(
+                config, variants.data_for, folder, hears.trial, earlier, on_epoch=hears.epoch, notice=hears.notice
+            )
             page = hears.page(_sheet(config, space, prepared, found, hears.notices), folder / PAGE_FOLDER)
             log.finished(found)
         return _result(config, variants, found, log.run_of(found.best.number), log.run_id, page)
@@ -83,6 +86,11 @@ class _Hears:
         """Keep a trial that has ended, and tell the user of one that is new."""
         if self.log.trial(trial, self._prepared(trial)):
             self.project.listener(_event(self.config, trial))
+
+    def epoch(self, number: int, report: EpochReport) -> None:
+        """Tell the user how far a running trial is."""
+        assert self.config.tune is not None
+        self.project.listener(TrialEpoch(number, self.config.tune.trials, report.epoch, report.metrics))
 
     def notice(self, text: str) -> None:
         """Keep and pass on what the user should know."""

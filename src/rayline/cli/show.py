@@ -16,7 +16,18 @@ from rich.status import Status
 from rich.table import Table
 
 from rayline.cli import data_pages
-from rayline.events import Epoch, Event, Finished, Listener, Notice, Resumed, RolloutMoved, Started, TrialEnded
+from rayline.events import (
+    Epoch,
+    Event,
+    Finished,
+    Listener,
+    Notice,
+    Resumed,
+    RolloutMoved,
+    Started,
+    TrialEnded,
+    TrialEpoch,
+)
 
 if TYPE_CHECKING:
     from rayline.check import Checked
@@ -82,6 +93,10 @@ class FlowScreen:
                 self._status.update(f"[cyan]train[/]  epoch {number} of {of}  {_metrics(metrics)}")
             case Resumed(step, after, of, what):
                 console.print(f"    {step} resumes after {what} {after} of {of}", soft_wrap=True)
+            case TrialEpoch(number, trials, epoch, metrics):
+                self._status.update(
+                    f"[cyan]tune[/]  trial {number + 1} of {trials}, epoch {epoch}  {_metrics(metrics)}"
+                )
             case TrialEnded(number, of, state, params, score):
                 setting = ", ".join(f"{_parameter(key)} {_short(value)}" for key, value in params.items())
                 console.print(

@@ -38,7 +38,8 @@ class StopConfig(Section, frozen=True, kw_only=True):
 
     Attributes:
         seconds: no trial starts after so long.
-        target: a value of the metric that is good enough.
+        target: a value of the metric (of several objectives, the first) that is good enough: once a trial has ended
+            with it, those that still run are ended too.
         no_gain_for: so many trials in a row without a better one.
     """
 
@@ -53,11 +54,13 @@ class TuneConfig(Section, frozen=True, kw_only=True):
     Attributes:
         objectives: metrics of the validation part to weigh against each other (a Pareto front); empty means
             ``train.metric`` alone.
+        max_concurrent: trials at once; None takes what fits the cluster. More than fits asks a cluster that scales to
+            grow. With 1 the same seed gives the same trials.
         sampler: who suggests: ``tpe``, ``random``, ``grid``, ``cmaes``, ``gp`` (Gaussian process) or ``qmc``
             (quasi-random).
-        scheduler: who ends trials early: ``asha``, ``hyperband``, ``median``; ``pbt`` (population-based training)
-            instead moves them; ``none``.
-        grace_epochs: before these no trial is ended.
+        scheduler: who ends trials early: ``asha``, ``hyperband``, ``median``; ``none``. ``pbt`` (population-based
+            training) ends none: all ``trials`` train side by side, and the worst go on from the best, changed a little.
+        grace_epochs: before these no trial is ended; of ``pbt`` the epochs from one comparison to the next.
         reduction_factor: of ``asha`` and ``hyperband``: one trial in so many goes on at each rung.
         warm_start: names of earlier Studies in MLflow whose trials the sampler learns from.
     """
@@ -75,3 +78,13 @@ class TuneConfig(Section, frozen=True, kw_only=True):
     grace_epochs: Positive = 4
     reduction_factor: Annotated[int, Meta(ge=2)] = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"names an objective twice: {', '.join(self.objectives)}")
+        if len(self.objectives) > 1 and self.sampler == "cmaes":
+            raise ValueError("sampler 'cmaes' knows one objective; choose tpe, gp, qmc, random or grid for several")
+        if self.scheduler == "pbt" and len(self.objectives) > 1:
+            raise ValueError("scheduler 'pbt' compares by one objective; choose 'none' for several")
+        if self.scheduler == "pbt" and self.stop.no_gain_for is not None:
+            raise ValueError("stop.no_gain_for counts trials one after the other, and those of 'pbt' run side by side")

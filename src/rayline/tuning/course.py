@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from rayline.training.spec import EpochReport
 from rayline.tuning.jobs import Crew, Job, News, Outcome, Plan
 
 WAIT_S = 1.0
+IDLE_S = 30.0
+"""So long without any worker at work, and the user should know."""
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Course:
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
     _again: list[int] = field(default_factory=list, init=False)
     _deaths: dict[int, int] = field(default_factory=dict, init=False)
+    _heard: float = field(default_factory=time.monotonic, init=False)
 
     def run(self) -> None:
         """Work until the plan is done."""
@@ -40,8 +44,10 @@ class Course:
             self.settled()
             if self.plan.done and not self._again:
                 return
-            for news in self.crew.wait(WAIT_S):
+            found = self.crew.wait(WAIT_S)
+            for news in found:
                 self._take(news)
+            self._tell_idle(bool(found))
 
     def _employ(self) -> None:
         while self.crew.free():
@@ -50,6 +56,14 @@ class Course:
                 return
             self._jobs[job.number] = job
             self.crew.submit(job)
+
+    def _tell_idle(self, heard: bool) -> None:
+        """Say when there is no worker: others hold what it needs, or the cluster is still growing."""
+        if heard:
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard > IDLE_S:
+            self._heard = time.monotonic()
+            self.notice("no worker for trials has started yet: the cluster has no room for one, or is still growing")
 
     def _take(self, news: News) -> None:
         for text in news.notices:

@@ -1,9 +1,10 @@
-"""When a Study starts no more trials. Pure."""
+"""When a Study starts no more trials."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rayline.config import StopConfig
 
@@ -43,6 +44,18 @@ class Limits:
         return target is not None and any(
             value is not None and self.sign * value <= self.sign * target for value in values
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """For how long a Study has worked, with ``before`` the seconds of earlier attempts."""
+
+    before: float
+    _began: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Return the seconds of all attempts together."""
+        return self.before + time.monotonic() - self._began
 
 
 def _without_gain(values: Sequence[float | None], sign: int) -> int:

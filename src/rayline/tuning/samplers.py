@@ -8,7 +8,6 @@ the same trials, killed and resumed or not. With more at once it depends on whic
 from __future__ import annotations
 
 import itertools
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,11 +20,15 @@ from optuna.trial import TrialState, create_trial
 from rayline.config import Space, TuneConfig
 from rayline.errors import ConfigError
 from rayline.training.spec import EpochReport
+from rayline.tuning.choices import as_value, same_value
 from rayline.tuning.ledger import Trial
 from rayline.tuning.schedulers import pruner
 
 STARTUP_TRIALS = 4
 """Random trials before TPE and the Gaussian process begin to learn."""
+
+STATEFUL = ("cmaes", "qmc")
+"""Samplers that keep with the study how far they are."""
 
 MOST_GRID = 100_000
 STUDY = "rayline"  # Hyperband divides trials among its brackets by this name and their number
@@ -77,14 +80,9 @@ def active(space: Space, chosen: Mapping[str, Any]) -> bool:
         if key not in chosen:
             return False
         allowed = [wanted, *wanted] if isinstance(wanted, list | tuple) else [wanted]
-        if not any(_same(chosen[key], each) for each in allowed):
+        if not any(same_value(chosen[key], each) for each in allowed):
             return False
     return True
-
-
-def as_value(value: Any) -> Any:
-    """Return a value as JSON has it: what the ledger keeps, and what a configuration is made of."""
-    return json.loads(json.dumps(value))
 
 
 def grid(space: Mapping[str, Space], seed: int) -> list[dict[str, Any]]:
@@ -130,7 +128,7 @@ class Suggester:
     ) -> None:
         self._tune = tune
         self._space = dict(space)
-        self._metrics = tuple(metrics)
+        self.metrics = tuple(metrics)
         self._grid = grid(space, tune.seed) if tune.sampler == "grid" else None
         self._asked: dict[int, Any] = {}
         self.study = optuna.create_study(
@@ -163,16 +161,19 @@ class Suggester:
             warnings.simplefilter("ignore")  # of experimental samplers, and of values outside a space that has changed
             self.study.sampler = sampler(self._tune, number)
             trial = self.study.ask()
+            if params is not None and self._tune.sampler in STATEFUL:
+                _ = trial.relative_params  # takes the step that it took when it first suggested them
             suggested = suggest(trial, self._space)
         self._asked[number] = trial
         return number, dict(params) if params is not None else suggested
 
     def report(self, number: int, report: EpochReport) -> bool:
         """Tell an epoch of a running trial; return whether the scheduler ends it there."""
-        if len(self._metrics) > 1 or self._tune.scheduler == "none":
+        value = report.metrics.get(self.metrics[0])
+        if len(self.metrics) > 1 or self._tune.scheduler == "none" or value is None:
             return False
         trial = self._asked[number]
-        trial.report(report.metrics[self._metrics[0]], report.epoch)
+        trial.report(value, report.epoch)
         return bool(trial.should_prune())
 
     def replay(self, trial: Trial) -> None:
@@ -186,10 +187,10 @@ class Suggester:
         asked = self._asked.pop(trial.number)
         if trial.status == "failed" or not trial.metrics:
             self.study.tell(asked, state=TrialState.FAIL)
-        elif trial.status == "stopped" and len(self._metrics) == 1:
+        elif trial.status == "stopped" and len(self.metrics) == 1:
             self.study.tell(asked, state=TrialState.PRUNED)
         else:
-            self.study.tell(asked, [trial.metrics[name] for name in self._metrics])
+            self.study.tell(asked, [trial.metrics[name] for name in self.metrics])
 
     def _internal(self, params: Mapping[str, Any]) -> dict[str, Any]:
         found = {}
@@ -202,7 +203,7 @@ class Suggester:
 
     def _learn(self, trial: Trial) -> None:
         """Add a trial of an earlier Study, with those of its parameters that lie in this space."""
-        values = [trial.metrics.get(name) for name in self._metrics]
+        values = [trial.metrics.get(name) for name in self.metrics]
         params = self._internal(trial.params)
         if trial.status == "failed" or None in values or not params:
             return
@@ -245,7 +246,7 @@ def distribution(space: Space) -> Any:
 def _internal_of(space: Space, value: Any) -> tuple[bool, Any]:
     """Return whether a value lies in a space, and how Optuna has it."""
     if space.choose is not None:
-        places = [place for place, each in enumerate(space.choose) if _same(each, value)]
+        places = [place for place, each in enumerate(space.choose) if same_value(each, value)]
         return (True, places[0]) if places else (False, None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False, None
@@ -268,8 +269,3 @@ def _combinations(
     values = first.choose if first.choose is not None else range(int(first.low or 0), int(first.high or 0) + 1)
     for value in values:
         yield from _combinations(space, rest, {**chosen, keys[0]: as_value(value)})
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Compare as JSON: True is not 1, and a tuple is a list."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayline.errors import RaylineError
 from rayline.training.spec import EpochReport
 from rayline.tuning.job_maker import JobMaker
 from rayline.tuning.jobs import Job, Outcome
 from rayline.tuning.ledger import Event, Ledger, Status, Trial, ended_of, seconds_of
-from rayline.tuning.limits import Limits
-from rayline.tuning.samplers import Suggester
+from rayline.tuning.limits import Limits, Stopwatch
+
+if TYPE_CHECKING:
+    from rayline.tuning.samplers import Suggester
 
 STATUSES: dict[str, Status] = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
 
@@ -46,12 +47,10 @@ class Search:
     _seen: dict[int, int] = field(default_factory=dict, init=False)
     _stopping: set[int] = field(default_factory=set, init=False)
     _values: list[float | None] = field(default_factory=list, init=False)
-    _began: float = field(default_factory=time.monotonic, init=False)
-    _before: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         past = self.ledger.past
-        self._before = seconds_of(past)
+        self._watch = Stopwatch(seconds_of(past))
         ended = {trial.number: trial for trial in ended_of(past)}
         for event in past:
             self._replay(event, ended)
@@ -92,6 +91,7 @@ class Search:
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Keep how a trial ended, and tell the sampler."""
+        outcome = _measured(outcome, self.suggester.metrics)
         trial = Trial(
             number=number,
             params=self._params[number],
@@ -138,7 +138,16 @@ class Search:
             return f"all {self.limits.trials} trials are done"
         if self.suggester.size is not None and self.suggester.next_number >= self.suggester.size:
             return f"all {self.suggester.size} combinations of the grid are done"
-        return self.limits.reached(self._values, self._before + time.monotonic() - self._began)
+        return self.limits.reached(self._values, self._watch.seconds())
 
     def _target_met(self) -> bool:
         return self.limits.meets_target(self._values)
+
+
+def _measured(outcome: Outcome, metrics: Sequence[str]) -> Outcome:
+    """Return an outcome as failed where it has not measured what the Study compares."""
+    missing = [name for name in metrics if name not in outcome.metrics]
+    if outcome.status == "failed" or not missing:
+        return outcome
+    error = f"its epochs report no '{missing[0]}', which tune.objectives names"
+    return Outcome("failed", {}, outcome.history, None, error)

@@ -24,7 +24,9 @@ from rayline.tuning.ledger import Ledger, Trial
 from rayline.tuning.limits import Limits
 from rayline.tuning.pareto import front
 from rayline.tuning.places import concurrent_trials
+from rayline.tuning.population import Population, check_movable
 from rayline.tuning.schedulers import decisions, most_epochs
+from rayline.tuning.search import Search
 from rayline.tuning.space import check
 from rayline.tuning.workers import Pool
 
@@ -95,7 +97,7 @@ def tune(
         notice: hears what the user should know, and that stops nothing.
 
     Raises:
-        ConfigError: the space, a metric or the sampler is wrong; told before any worker starts.
+        ConfigError: the space, a metric or the sampler is wrong; told before any trial starts.
         ClusterError: not even one trial fits the cluster.
         TrainingFailed: every trial failed; the message has the first reason.
     """
@@ -106,18 +108,20 @@ def tune(
     directions = [direction(name, spec.task) for name in names]
     direction(config.train.metric, spec.task)
     config = _without_pruning(config, notice)
+    if config.tune is not None and config.tune.scheduler == "pbt":
+        check_movable(config)
     assert config.tune is not None
     size = concurrent_trials(config)
     out = out.resolve()  # a trial's process has another working folder
     longest = most_epochs(config, space)
     alone = config.train.alone
+    kept = Ledger(out / LEDGER)
     pool = Pool(
         size,
         config.tune.cpus_per_trial if alone else 0,
         config.tune.gpus_per_trial if alone else 0,
         config.model.builder,
     )
-    kept = Ledger(out / LEDGER)
     try:
         metrics = [f"valid_{name}" for name in names]
         suggester = _suggester(config, space, metrics, directions, longest, earlier)
@@ -156,12 +160,13 @@ def _plan(
     sign: int,
     on_trial: TrialListener,
 ) -> Any:
-    from rayline.tuning.search import Search
-
-    assert config.tune is not None
-    limits = Limits(config.tune.trials, config.tune.stop, sign)
-    asks = decisions(config.tune, most_epochs(config, space))
-    return Search(suggester, replace(jobs, asks=asks), kept, limits, metric, on_trial)
+    tune = config.tune
+    assert tune is not None
+    limits = Limits(tune.trials, tune.stop, sign)
+    longest = most_epochs(config, space)
+    if tune.scheduler == "pbt":
+        return Population(tune, suggester, replace(jobs, whole=True), kept, limits, longest, metric, on_trial)
+    return Search(suggester, replace(jobs, asks=decisions(tune, longest)), kept, limits, metric, on_trial)
 
 
 def _without_pruning(config: Config, notice: Callable[[str], None]) -> Config:

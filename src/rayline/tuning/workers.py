@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Sequence
@@ -35,9 +36,15 @@ class _Ended(BaseException):
 
 
 class Worker:
-    """One worker process. ``builder`` tells what to load before the first trial comes."""
+    """One worker process.
 
-    def __init__(self, builder: str) -> None:
+    Args:
+        builder: tells what to load before the first trial comes.
+        folders: where the driver finds its modules: a builder of the user's own lies in one of them.
+    """
+
+    def __init__(self, builder: str, folders: Sequence[str] = ()) -> None:
+        sys.path += [folder for folder in folders if folder not in sys.path]
         self._changed = threading.Condition()
         self._number = -1
         self._job: Job | None = None
@@ -81,8 +88,8 @@ class Worker:
                 self._changed.notify_all()
 
     def _trained(self, job: Job) -> Outcome:
-        data: TrainData = ray.get(job.data) if isinstance(job.data, ray.ObjectRef) else job.data
         try:
+            data: TrainData = ray.get(job.data) if isinstance(job.data, ray.ObjectRef) else job.data
             if job.spec.train.alone:
                 return self._alone(job, data)
             from rayline.training.trainer import train
@@ -110,7 +117,7 @@ class Worker:
                 raise _Ended
 
         place = Place(device=_device(job), threads=job.threads)
-        context = TrainContext(job.spec, data, job.folder, on_epoch, place, self._notice)
+        context = TrainContext(job.spec, data, job.folder, on_epoch, place, notice=self._notice)
         try:
             return _outcome("finished", fit(context))
         except _Ended:
@@ -199,7 +206,7 @@ class Pool:
         self._waiting.clear()
 
     def _hire(self) -> None:
-        actor = ray.remote(Worker).options(**self._options).remote(self._builder)
+        actor = ray.remote(Worker).options(**self._options).remote(self._builder, tuple(sys.path))
         self._calls[actor.ready.remote()] = _Seat(actor)
 
     def _heard(self, call: Any) -> News | None:
