@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rayline import experiment, release
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
-from rayline.events import Epoch, Listener, Notice, Resumed, silent
+from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
 from rayline.ledger import Record
 from rayline.project import SKEW_ROWS, Project, Result
 from rayline.tracked import settled, unsettled
@@ -29,10 +29,14 @@ Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How far a flow came: the finished steps in order, and what the release ended in (None before it)."""
+    """How far a flow came: the finished steps in order, and what the release ended in (None before it).
+
+    ``notices`` is what the user should know, in the words that the listener heard.
+    """
 
     steps: tuple[Record, ...]
     released: release.Released | None
+    notices: tuple[str, ...] = ()
 
     def result(self, step: str) -> Result:
         """Return the result of a finished step. Raises ``KeyError`` where the flow stopped before it."""
@@ -64,30 +68,44 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
+    notices: list[str] = []
+
+    def heard(event: Event) -> None:
+        if isinstance(event, Notice):
+            notices.append(event.text)
+        listener(event)
+
+    project = Project(config, fresh, heard)
     if config.tune is not None and until not in ("features", "train"):
         from rayline.tuning.space import check
 
         check(config)
-    project = Project(config, fresh, listener)
-    with project.ledger.held(config.name):
-        if until == "release":
-            release.check_address(project)
-        prepared = features(project)
-        if until == "features":
-            return Outcome((prepared,), None)
-        trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
-        if until in ("train", "tune"):
-            return Outcome((prepared, trained), None)
-        trained = known_to_mlflow(project, trained)
-        scored = evaluate(project, prepared, trained)
-        if until == "evaluate":
-            return Outcome((prepared, trained, scored), None)
-        alike = skew(project, prepared, trained, scored)
-        version = register(project, trained, scored)
-        steps = (prepared, trained, scored, alike, version)
-        if until == "register":
-            return Outcome(steps, None)
-        return Outcome(steps, release.release(project, version.result["version"]))
+    with project.ledger.held(config.name), project.left_delivered():
+        outcome = _run(project, until)
+    return replace_record(outcome, notices=tuple(notices))
+
+
+def _run(project: Project, until: Stop) -> Outcome:
+    """Take the steps up to ``until``."""
+    config = project.config
+    if until == "release":
+        release.check_address(project)
+    prepared = features(project)
+    if until == "features":
+        return Outcome((prepared,), None)
+    trained = tune(project, prepared) if config.tune is not None and until != "train" else train(project, prepared)
+    if until in ("train", "tune"):
+        return Outcome((prepared, trained), None)
+    trained = known_to_mlflow(project, trained)
+    scored = evaluate(project, prepared, trained)
+    if until == "evaluate":
+        return Outcome((prepared, trained, scored), None)
+    alike = skew(project, prepared, trained, scored)
+    version = register(project, trained, scored)
+    steps = (prepared, trained, scored, alike, version)
+    if until == "register":
+        return Outcome(steps, None)
+    return Outcome(steps, release.release(project, version.result["version"]))
 
 
 def features(project: Project) -> Record:

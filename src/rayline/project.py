@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline import cluster
 from rayline.config import Config, plain
+from rayline.errors import TrackingError
 from rayline.events import Finished, Listener, Notice, Started, silent
 from rayline.ledger import Ledger, Record, key_of
 from rayline.model import source_digest
@@ -78,6 +80,23 @@ class Project:
             if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
                 self._opening = Future()
                 threading.Thread(target=_open, args=(self, self._opening), name="open-store", daemon=True).start()
+
+    @contextmanager
+    def left_delivered(self) -> Iterator[None]:
+        """Deliver to MLflow, beside what happens within, what earlier commands could not; tell what still waits.
+
+        MLflow being away ends nothing here: what waits is kept.
+        """
+        waits = self.tracking.left()
+        if waits:
+            self.open_store_early()
+        yield
+        if waits and self._opening is not None:
+            with suppress(TrackingError, TimeoutError):
+                self._opening.result(self.tracking.drain_seconds)
+            for path, text in self.tracking.left().items():
+                if path in waits:  # one of this command has been told of when its run ended
+                    self.listener(Notice(text))
 
     @cached_property
     def tracking(self) -> Tracking:

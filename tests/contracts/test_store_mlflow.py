@@ -163,13 +163,11 @@ OPEN_TOGETHER = """
     import os, sys
     from rayline.registry.mlflow_store import MlflowStore
     from rayline.registry.store import Point, now_ms
-    MlflowStore(sys.argv[1])
-    import mlflow.pyfunc
-    import sqlalchemy.dialects.sqlite
+    MlflowStore.open(None, sys.argv[1] + "/another")  # loads all that is to be loaded, before the children part
 
     start_read, start_write = os.pipe()
     children = []
-    for number in range(8):
+    for number in range(16):
         child = os.fork()
         if child == 0:
             os.close(start_write)
@@ -177,22 +175,25 @@ OPEN_TOGETHER = """
             code = 1
             try:
                 store = MlflowStore.open(None, sys.argv[1])
-                run = store.start_run("together", f"run {number}", {})
-                for step in range(5):
-                    store.log_metrics(run, [Point("loss", 1.0 / (step + 1), step, now_ms())])
-                store.finish_run(run)
+                study = store.start_run("together", f"study {number}", {})
+                for trial in range(3):
+                    run = store.start_run("together", f"trial {number} {trial}", {"kind": "trial"}, study)
+                    points = [Point("loss", 1.0 / (step + 1), step, now_ms()) for step in range(20)]
+                    store.log_batch(run, points, {"rate": 0.1, "hidden": 8}, {"status": "finished"})
+                    store.finish_run(run)
+                store.finish_run(study)
                 code = 0
             finally:
                 os._exit(code)
         children.append(child)
     os.close(start_write)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    sys.exit(codes != [0] * 8)
+    sys.exit(codes != [0] * 16)
 """
 
 
-def test_eight_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
-    # The children share one import of MLflow and start together, when the last writing end of the pipe is closed.
+def test_sixteen_processes_log_trials_to_a_fresh_store_at_once(tmp_path: Path) -> None:
+    # The children share one load of MLflow and start together, when the last writing end of the pipe is closed.
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(OPEN_TOGETHER), str(tmp_path)],
         capture_output=True,
@@ -202,12 +203,13 @@ def test_eight_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
+    assert "locked" not in done.stderr
     runs = MlflowStore.open(None, tmp_path)
-    found = mlflow.MlflowClient(runs.tracking_uri).search_runs(
-        [mlflow.MlflowClient(runs.tracking_uri).get_experiment_by_name("together").experiment_id]
-    )
-    assert {run.info.run_name: run.info.status for run in found} == {f"run {number}": "FINISHED" for number in range(8)}
-    assert all(len(runs.history(run.info.run_id, "loss")) == 5 for run in found)
+    trials = runs.find_runs("together", {"kind": "trial"})
+    records = [runs.run(run) for run in trials]
+    assert sorted(each.name for each in records) == sorted(f"trial {a} {b}" for a in range(16) for b in range(3))
+    assert {each.status for each in records} == {"FINISHED"}
+    assert all(len(runs.history(run, "loss")) == 20 for run in trials)
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()

@@ -142,7 +142,14 @@ def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:
     """Print where a flow came to, and how to go on; return the exit code."""
     if as_json:
         steps = {record.step: {"seconds": record.seconds, **record.result} for record in ended.steps}
-        _json({"name": config.name, "steps": steps, "released": ended.released and asdict(ended.released)})
+        _json(
+            {
+                "name": config.name,
+                "steps": steps,
+                "released": ended.released and asdict(ended.released),
+                "notices": ended.notices,
+            }
+        )
     elif ended.released is not None:
         return released(ended.released)
     return 0 if ended.released is None or ended.released.ok else 1

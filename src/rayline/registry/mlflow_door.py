@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _CONNECTING = threading.Lock()  # of the whole process: the migrations of two databases at once spoil each other
+_SETTLED: set[str] = set()  # databases whose new connections are seen to; guarded by _CONNECTING
 _REACH = "Check that registry.tracking_uri is reachable and writable."
 _FOR_GOOD = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"})
 """MLflow's codes for what it will never take. All others may pass: a lock, a restart, an expired token."""
@@ -106,7 +108,9 @@ class MlflowDoor:
             import mlflow.pyfunc  # needed to register a model; here its second is spent with the rest of the opening
 
             if self.tracking_uri.startswith("sqlite:///"):
-                sqlite.ensured(Path(self.tracking_uri.removeprefix("sqlite:///").partition("?")[0]), self._create)
+                path = Path(self.tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+                sqlite.ensured(path, self._create)
+                _settle_connections(path)
             client = mlflow.MlflowClient(tracking_uri=self._client_uri, registry_uri=self._client_uri)
             client.search_experiments(max_results=1)
         return client
@@ -136,3 +140,16 @@ class MlflowDoor:
                     raise
                 found = client.get_experiment_by_name(name)
         return str(found.experiment_id)
+
+
+def _settle_connections(path: Path) -> None:
+    """Have every connection that MLflow makes to a database file set as ``sqlite.settle`` says."""
+    from sqlalchemy import Engine, event
+
+    def connected(connection: Any, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection) and sqlite.is_at(connection, path):
+            sqlite.settle(connection)
+
+    if str(path) not in _SETTLED:
+        _SETTLED.add(str(path))
+        event.listen(Engine, "connect", connected)

@@ -63,14 +63,18 @@ class Tracking:
         return SpoolFile(self.folder / f"{run.partition('/')[0]}.jsonl").state().runs.get(run)
 
     def deliver_left(self, store: Store | None = None) -> None:
-        """Deliver, in order, what earlier processes could not; ``notice`` hears what still waits.
+        """Deliver, in order, what earlier processes could not; ``left`` tells what still waits.
 
         Raises:
             TrackingError: no ``store`` was given, something waits, and the store cannot be reached.
         """
         if any(self.folder.glob("*.jsonl")):
-            for file in sweep(self.folder, store or self.connect()):
-                self.notice(waiting_text(file))
+            sweep(self.folder, store or self.connect())
+
+    def left(self) -> dict[Path, str]:
+        """Tell of each queue that is not delivered where and how much it is."""
+        files = [SpoolFile(path) for path in sorted(self.folder.glob("*.jsonl"))]
+        return {file.path: waiting_text(file) for file in files if file.waiting()[1]}
 
 
 def waiting_text(file: SpoolFile) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rayline.errors import NotFoundError, SchemaError, TrackingError, TrackingRefused, UsageError
-from rayline.features.facts import DataFacts
-from rayline.features.schema import Schema
 from rayline.registry.spool_file import SpoolFile, State
 from rayline.registry.spool_records import (
     Batch,
@@ -98,7 +97,7 @@ class Delivery:
             case Batch(points=points, params=params, tags=tags):
                 store.log_batch(run_id, read_back(points), params, tags)
             case Data(facts=facts, schema=schema):
-                store.log_datasets(run_id, DataFacts.from_json(facts), Schema.from_json(schema))
+                _log_datasets(store, run_id, facts, schema)
             case Text(text=text, path=path):
                 store.log_text(run_id, text, path)
             case File(source=source, path=path):
@@ -133,6 +132,13 @@ class Delivery:
         if is_key(key):
             raise TrackingRefused(self.state.reason or f"run '{key}' was never opened")
         return key
+
+
+def _log_datasets(store: Store, run_id: str, facts: Mapping[str, Any], schema: dict[str, Any]) -> None:
+    from rayline.features.facts import DataFacts
+    from rayline.features.schema import Schema
+
+    store.log_datasets(run_id, DataFacts.from_json(facts), Schema.from_json(schema))
 
 
 class Courier(threading.Thread):
@@ -219,22 +225,14 @@ class Courier(threading.Thread):
             self._urgent = False
 
 
-def sweep(folder: Path, store: Store) -> list[SpoolFile]:
-    """Deliver what earlier processes left in a folder, the oldest first; return the queues that are not empty yet."""
-    left = []
-    queues = [SpoolFile(path) for path in folder.glob("*.jsonl")]
-    for file in sorted(queues, key=_age):
-        with file.delivering() as mine:
-            if not mine:
-                continue  # its own process is at it
-            try:
+def sweep(folder: Path, store: Store) -> None:
+    """Deliver what earlier processes left in a folder, the oldest first; where the store fails, it stays."""
+    for file in sorted((SpoolFile(path) for path in folder.glob("*.jsonl")), key=_age):
+        with file.delivering() as mine, suppress(TrackingError, OSError):
+            if mine:  # or its own process is at it
                 Delivery(file).deliver(store)
-            except (TrackingError, OSError):
-                left.append(file)
-                continue
-            if _ended(file) and file.remove_if_delivered():
-                shutil.rmtree(file.files, ignore_errors=True)
-    return left
+                if _ended(file) and file.remove_if_delivered():
+                    shutil.rmtree(file.files, ignore_errors=True)
 
 
 def _age(file: SpoolFile) -> tuple[int, str]:
