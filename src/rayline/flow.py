@@ -72,11 +72,6 @@ def run(
         from rayline.features.sources import handed_over
 
         config = replace(config, data=handed_over(data, config.data))
-    refuse_options(config.model, None if config.features.task == "auto" else config.features.task)
-    if config.tune is not None and until not in ("features", "train"):
-        from rayline.tuning.space import check
-
-        check(config)
     notices: list[str] = []
 
     def heard(event: Event) -> None:
@@ -85,6 +80,11 @@ def run(
         listener(event)
 
     project = Project(config, fresh, heard)
+    refuse_options(config.model, None if config.features.task == "auto" else config.features.task)
+    if config.tune is not None and until not in ("features", "train"):
+        from rayline.tuning.space import check
+
+        check(config)
     with project.ledger.held(config.name), project.left_delivered():
         outcome = _run(project, until)
     return replace_record(outcome, notices=tuple(notices))

@@ -88,7 +88,7 @@ class _Hears:
             self.project.listener(_event(self.config, trial))
 
     def epoch(self, number: int, report: EpochReport) -> None:
-        """Tell how far a running trial is."""
+        """Tell the user how far a running trial is."""
         assert self.config.tune is not None
         self.project.listener(TrialEpoch(number, self.config.tune.trials, report.epoch, report.metrics))
 
