@@ -324,7 +324,7 @@ def project(server_port: int | None = None) -> Iterator[Bench]:
         try:
             yield bench
         finally:
-            subprocess.run([*COMMAND, "stop", str(folder / "rayline.yaml")], check=False, capture_output=True)
+            subprocess.run([*COMMAND, "stop"], check=False, capture_output=True, cwd=folder)
 
 
 def _anything(losses: Losses) -> bool:

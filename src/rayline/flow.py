@@ -228,7 +228,7 @@ def evaluate(project: Project, data: Record, trained: Record) -> Record:
         bundle = experiment.bundle_of(config, prepared, data.result, trained.result, out)
         tried = infrastructure_of(out, TRYOUT, config.evaluate.limits, project.storage)  # alone: its latency is told
         valid = Matrix(*prepared.valid()) if bundle.task == "binary" else None  # a threshold is chosen on it
-        evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid)
+        evaluation = measure(bundle.predictor(), prepared.test_table(), config.evaluate, valid, config.features.drop)
         evaluation = dataclasses.replace(evaluation, infrastructure=tried)
         experiment.log_evaluation(project.store, trained.result["run_id"], evaluation, config.evaluate.rows)
         for notice in record.notices(evaluation):

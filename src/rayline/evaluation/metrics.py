@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,7 @@ def evaluate(
     table: pa.Table,
     config: EvaluateConfig | None = None,
     valid: Matrix | None = None,
+    unsearched: Iterable[str] = (),
 ) -> Evaluation:
     """Measure a bundle as it will be served.
 
@@ -100,6 +101,7 @@ def evaluate(
         table: raw rows with the input columns and the target.
         config: slices, bootstrap, threshold; None takes the defaults.
         valid: the validation part, on which the threshold of a binary task is chosen; without it there is none.
+        unsearched: columns in which no worst slices are looked for: those that were dropped as they give the target away.
 
     Returns:
         Every score of ``scores.scores_of(task)`` that these rows define, on all rows and by slice, with intervals.
@@ -125,7 +127,7 @@ def evaluate(
         truth,
         _intervals(task, truth, predictions, asked),
         asked.confidence,
-        _slices(task, table, truth, predictions, asked, features.schema.target),
+        _slices(task, table, truth, predictions, asked, {features.schema.target, *unsearched}),
         calibration_of(task, truth, predictions, asked.confidence),
         _threshold(predictor, truth, predictions, asked, valid),
     )
@@ -188,10 +190,15 @@ def _intervals(
 
 
 def _slices(
-    task: Task, table: pa.Table, truth: NDArray[Any], predictions: Predictions, config: EvaluateConfig, target: str
+    task: Task,
+    table: pa.Table,
+    truth: NDArray[Any],
+    predictions: Predictions,
+    config: EvaluateConfig,
+    leave_out: set[str],
 ) -> tuple[SliceScores, ...]:
     named = named_slices(table, config)
-    worst = worst_slices(table, row_losses(task, truth, predictions), config, leave_out=(target,))
+    worst = worst_slices(table, row_losses(task, truth, predictions), config, leave_out)
     pairs: list[tuple[Slice, Worst | None]] = [(each, None) for each in named]
     pairs += [(each.slice, each) for each in worst]
     return tuple(
