@@ -101,7 +101,7 @@ def evaluate(
         table: raw rows with the input columns and the target.
         config: slices, bootstrap, threshold; None takes the defaults.
         valid: the validation part, on which the threshold of a binary task is chosen; without it there is none.
-        unsearched: columns in which no worst slices are looked for: those that were dropped as they give the target away.
+        unsearched: columns in which no worst slices are looked for, such as those that give the target away.
 
     Returns:
         Every score of ``scores.scores_of(task)`` that these rows define, on all rows and by slice, with intervals.
