@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from rayline.registry.spool_delivery import REST, Courier, sweep
+from rayline.registry.spool_delivery import POINTS_PER_CALL, REST, Courier, sweep
 from rayline.registry.spool_file import SpoolFile
 from rayline.registry.spool_records import Batch, Data, File, Record, Start, Status, Text, is_key, line_of, written
 from rayline.registry.store import Point, RunStatus, Store, flat, now_ms
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 10.0  # without any progress, at the end of a run
 START_SECONDS = 2.0
-FLUSH_SECONDS = 0.05
+FLUSH_SECONDS = 1.0  # a kill loses no more of the steps since the last epoch, which are trained again
 Notice = Callable[[str], None]
 
 
@@ -100,7 +102,7 @@ class Spool:
     resumed: bool = False
     rest: float = REST
     _courier: Courier = field(init=False, repr=False)
-    _buffer: list[bytes] = field(default_factory=list, init=False, repr=False)
+    _points: deque[tuple[str, Sequence[Point]]] = field(default_factory=deque, init=False, repr=False)
     _flushed: float = field(default=0.0, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _started: set[str] = field(default_factory=set, init=False, repr=False)
@@ -164,9 +166,12 @@ class Spool:
     def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
         """Keep points: on disk within ``FLUSH_SECONDS``, or with the next call of any other method.
 
-        So a call in every step costs no call to the system, after which a training thread might wait for its turn.
+        So a call in every step costs next to nothing, and no call to the system, after which a training thread might
+        wait for its turn.
         """
-        self._append(Batch(run_id, points=written(metrics)), now=False)
+        self._points.append((run_id, metrics))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -251,21 +256,30 @@ class Spool:
     def flush(self) -> None:
         """Put on disk what is in memory."""
         with self._lock:
-            self._put()
+            self._put([])
 
-    def _append(self, record: Record, *, now: bool = True) -> None:
-        line = line_of(record)
+    def _append(self, record: Record) -> None:
         with self._lock:
-            self._buffer.append(line)
-            if now or time.monotonic() - self._flushed > FLUSH_SECONDS:
-                self._put()
+            self._put([line_of(record)])
 
-    def _put(self) -> None:
-        if self._buffer or self.file.blocked:
-            self.file.append(b"".join(self._buffer))
-            self._buffer.clear()
+    def _put(self, lines: list[bytes]) -> None:
+        """Write the points that wait, and then some lines."""
+        points = []
+        while self._points:
+            points.append(self._points.popleft())
+        before = [line_of(batch) for batch in _batches(points)]
+        if before or lines or self.file.blocked:
+            self.file.append(b"".join([*before, *lines]))
         self._flushed = time.monotonic()
 
     def _own(self, path: str) -> Path:
         self.file.files.mkdir(parents=True, exist_ok=True)
         return self.file.files / f"{uuid4().hex[:12]}-{Path(path).name}"
+
+
+def _batches(told: Iterable[tuple[str, Sequence[Point]]]) -> Iterator[Batch]:
+    """Yield what was told, with neighbouring points of one run in one batch of a size that the store takes at once."""
+    for run, group in groupby(told, key=lambda each: each[0]):
+        points = [point for _, some in group for point in some]
+        for start in range(0, len(points), POINTS_PER_CALL):
+            yield Batch(run, points=written(points[start : start + POINTS_PER_CALL]))
