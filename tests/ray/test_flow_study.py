@@ -81,7 +81,8 @@ def test_the_parent_run_holds_the_page_and_the_nested_runs_say_what_differs(fini
     expected |= {f"plots/{name}.{kind}" for name in ("parallel", "importance") for kind in ("png", "html")}
     assert {f"study/{name}" for name in expected} <= set(parent.files)
     described = MlflowClient(store.tracking_uri).get_run(parent.run_id).data.tags["mlflow.note.content"]
-    assert "| features.columns.hr.kind |" in described
+    assert "hr.kind `" in described
+    assert "`study/best.yaml`" in described
     assert parent.params["tune.space.model.hidden"] == "[8], [16]"
     children = [store.run(each) for each in store.children(parent.run_id)]
     assert len(children) == 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rayline.tuning.best import FILE
-from rayline.tuning.sheet import Sheet, params_of
+from rayline.tuning.sheet import ABSENT, Sheet, params_of
 
 MOST_LETTERS = 4_000
 
@@ -15,20 +15,15 @@ def note(sheet: Sheet, page: str) -> str:
         f"{each.name} **{value:.5g}**" for each in sheet.objectives if (value := each.of(best)) is not None
     )
     counts = ", ".join(f"{number} {status}" for status, number in sheet.counts().items())
+    texts = zip(sheet.keys, params_of(best, sheet.keys), strict=True)
+    params = ", ".join(f"{_cell(sheet.labels[key])} `{text}`" for key, text in texts if text != ABSENT)
     lines = [
         f"**Best: trial {best.number + 1}** of {len(sheet.trials)} ({counts}): {scores}",
-        "",
-        "| parameter | best |",
-        "| --- | --- |",
-        *(
-            f"| {_cell(key)} | {_cell(text)} |"
-            for key, text in zip(sheet.keys, params_of(best, sheet.keys), strict=True)
-        ),
-        "",
+        params,
         f"Plots and the table of trials: Artifacts, `{page}`. Ready for `rayline train`: `{place}/{FILE}`.",
     ]
-    return "\n".join(lines)[:MOST_LETTERS]
+    return "\n\n".join(lines)[:MOST_LETTERS]
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("_", "\\_")

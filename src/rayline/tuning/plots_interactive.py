@@ -98,7 +98,7 @@ def parallel(sheet: Sheet, objective: Objective) -> Figure:
         "colorbar": {"title": {"text": objective.name, "side": "right"}, "thickness": 14},
     }
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelangle": -12, "labelside": "top"}
-    width = 100 * len(axes) + 180
+    width = 85 * len(axes) + 160
     layout = {"font": FONT, "margin": {"l": 80, "r": 40, "t": 90, "b": 40}, "height": 460, "paper_bgcolor": "white"}
     return {"data": [trace], "layout": layout, "least_width": width}
 
