@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from rayline.config import load
+from rayline.tuning.space import check
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIKES = ROOT.parent / "shared" / "data" / "bike_hour.csv"
@@ -42,6 +45,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(ROOT / "configs", folder / "configs")
     yield folder
     subprocess.run([str(BIN / "rayline"), "stop"], cwd=folder, check=False, capture_output=True)
+
+
+def test_each_piece_of_a_configuration_is_one(tmp_path: Path) -> None:
+    pieces = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert len(pieces) >= 5
+    for piece in pieces:
+        features = "" if piece.startswith("features:") else "features: {target: cnt}\n"
+        (tmp_path / "rayline.yaml").write_text(f"name: bikes\n{features}{piece}")
+        config = load(tmp_path / "rayline.yaml")
+        if config.tune is not None:
+            check(config)
 
 
 def test_the_commands_were_found() -> None:
