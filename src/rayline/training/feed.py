@@ -56,7 +56,7 @@ class MemoryFeed:
         self._x, self._y = tensors(part, task, place.device)
         self.rows = len(self._x)
         self._size = size_of(settings.batch_size, place)
-        self.steps = -(-len(share_of(torch.arange(self.rows), self._size, place)) // self._size)
+        self.steps = -(-len(share_of(torch.empty(self.rows, dtype=torch.uint8), self._size, place)) // self._size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Give this worker's batches: the epoch's order is the same on all workers, and each takes every n-th row."""

@@ -37,7 +37,7 @@ def after(out: Path, key: str, history: Sequence[EpochReport]) -> dict[int, Epoc
     A line that a killed process has not finished is not told.
     """
     told = _read(out, key)
-    if any(told.get(each.epoch, each) != each for each in history):
+    if any(told.get(each.epoch, each).at != each.at for each in history):
         return {}
     return {epoch: report for epoch, report in told.items() if epoch > len(history)}
 

@@ -170,7 +170,10 @@ def seed_everything(seed: int, *more: int) -> None:
     """Seed torch, NumPy and Python: with the seed itself, or with what follows from it and further numbers."""
     # Of the seed alone torch's state is that of manual_seed(seed), so that first weights are what they always were.
     mixed = seed if not more else int(np.random.SeedSequence([seed, *more]).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(mixed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(mixed)
+    else:  # the call above takes 2 ms to note down where it was called from, for a GPU that is not there
+        torch.default_generator.manual_seed(mixed)
     np.random.seed(mixed % 2**32)
     random.seed(mixed)
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rayline.config import ModelConfig, TrainConfig
+from rayline.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
 from rayline.errors import ConfigError, TrainingFailed
 from rayline.model import file_digest
+from rayline.project import Project
 from rayline.training.checkpoint import WEIGHTS
 from rayline.training.checks import check
 from rayline.training.context import TrainContext
@@ -281,3 +282,21 @@ def test_the_model_that_it_trains_is_the_one_wrapped_for_the_group(fit: Fit, tmp
 
 def test_the_default_is_the_ready_loop() -> None:
     assert TrainConfig().loop is None
+
+
+def test_a_loop_that_was_edited_is_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.csv").write_text("a,y\n1,0\n2,1\n")
+    file = tmp_path / "my_edited_loop.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for text in ("x = 1\n", "x = 2\n", "x = 1\n"):
+        file.write_text(text)
+        config = Config(
+            name="edited",
+            data=DataConfig(source=str(tmp_path / "table.csv")),
+            features=FeaturesConfig(target="y"),
+            train=TrainConfig(loop="my_edited_loop:train_loop"),
+            storage=str(tmp_path / "state"),
+        )
+        keys.append(Project(config).key("train"))
+    assert keys[0] == keys[2] != keys[1]

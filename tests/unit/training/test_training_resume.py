@@ -78,6 +78,25 @@ def test_three_epochs_and_three_are_six_bit_for_bit(tmp_path: Path, optimizer: s
     assert (resumed.checkpoint / WEIGHTS).read_bytes() == (straight.checkpoint / WEIGHTS).read_bytes()
 
 
+def test_sharded_weights_are_gathered_for_a_checkpoint_and_divided_again(tmp_path: Path) -> None:
+    # A group of one: whatever is divided among workers goes the same way, with nothing to send.
+    from torch.distributed.fsdp import fully_shard
+
+    spec = spec_of(model=Dropping, epochs=6, patience=0, optimizer="adam", clip_norm=1.0, accumulate=2)
+    plain = fit_here(spec, made_data(), tmp_path / "plain")
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(Enough):
+            fit_loop(TrainContext(spec, made_data(), tmp_path / "sharded", until(3)), fully_shard)
+        sharded = fit_loop(TrainContext(spec, made_data(), tmp_path / "sharded", until(0)), fully_shard)
+    finally:
+        torch.distributed.destroy_process_group()
+    first, second = ([each for report in metrics_of(result) for each in report.values()] for result in (plain, sharded))
+    assert second == pytest.approx(first, rel=1e-5)
+    ours, theirs = last_weights(sharded, tmp_path / "sharded"), last_weights(plain, tmp_path / "plain")
+    assert all(torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6) for name in theirs)
+
+
 def test_dropout_does_have_a_part_in_these_numbers(tmp_path: Path) -> None:
     with_dropout, without = (
         fit_here(spec_of(model=ModelConfig(hidden=(8,), dropout=p)), made_data(), tmp_path / str(p)) for p in (0.4, 0.0)
