@@ -149,7 +149,7 @@ def test_only_so_much_is_kept_in_the_object_store(base: tuple[Config, Prepared])
     assert len(put) == 4
 
 
-def test_features_that_would_set_rows_aside_are_refused(base: tuple[Config, Prepared], tmp_path: Path) -> None:
+def test_a_column_that_cannot_be_read_as_another_kind_is_refused(base: tuple[Config, Prepared], tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     lines = [
         f"{number % 7},{'x' if number % 50 == 0 else number % 5},{number % 3 * 1.5 + number / 97}"
@@ -166,5 +166,5 @@ def test_features_that_would_set_rows_aside_are_refused(base: tuple[Config, Prep
     settings = config.parse(raw)
     prepared = prepare(settings, tmp_path / "features" / key_of(settings))
     variants, _ = variants_of((settings, prepared))
-    with pytest.raises(DataError, match="would set rows aside that others keep"):
+    with pytest.raises(DataError, match="column 'b' cannot be read so: 'x' is not a finite number"):
         variants.data_for(with_values(settings, {"features.columns.b.kind": "numeric"}))

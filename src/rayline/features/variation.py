@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rayline.config import Config, FeaturesConfig
-from rayline.errors import DataError, NotFoundError
+from rayline.errors import DataError, NotFoundError, RowError, shown
 from rayline.features.feature_set import FeatureSet
 from rayline.features.inference import inputs_of, raw_columns, schema_for
 from rayline.features.leakage_report import refuse_leaks
@@ -67,7 +67,10 @@ def _schema(config: Config, features: FeaturesConfig, base: Schema, parts: Parts
     if all(name in known and kind in (None, known[name].kind) for name, kind in kept.items()):
         return replace(base, columns=tuple(known[name] for name in kept))
     table = _head(parts, names)
-    schema = schema_for(features, table)
+    try:
+        schema = schema_for(features, table)
+    except RowError as error:  # its row counts from where the parts begin, and not from the source
+        raise DataError(f"column '{error.column}' cannot be read so: {shown(error.value)} {error.rule}") from error
     refuse_leaks(table, schema, config)
     return replace(base, columns=schema.columns)
 

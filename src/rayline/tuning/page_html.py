@@ -176,5 +176,7 @@ def _page(title: str, body: str, *, drawn: bool) -> str:
 @cache
 def _plotly() -> str:
     """Return Plotly's script, packed: 2 MB in place of 5."""
-    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    import plotly
+
+    script = resources.files(plotly).joinpath("package_data", "plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(script, 6, mtime=0)).decode()
