@@ -46,7 +46,7 @@ TRIALS = 8
 TRIAL_EPOCHS = 12
 DOWN_S = 30.0
 DEADLINE_S = 300.0
-WORKERS = {"worker": "RayTrainWorker", "trial": "TrialWorker"}  # what Ray calls the processes
+WORKERS = {"worker": "GroupActor", "trial": "Worker"}  # what Ray calls the processes
 COMMAND = [str(Path(sys.executable).with_name("rayline"))]
 
 
@@ -55,6 +55,7 @@ class Losses:
     """What a fault cost in all its rounds. Goal: 0 everywhere, but for the seconds."""
 
     rounds: int = 0
+    killed: int = 0
     runs_lost: int = 0
     runs_doubled: int = 0
     steps_lost: int = 0
@@ -71,6 +72,7 @@ class Bench:
 
     folder: Path
     tracking_uri: str | None = None
+    hits: list[str] = field(default_factory=list)
 
     @property
     def storage(self) -> Path:
@@ -126,6 +128,7 @@ def killed_driver(rounds: int, chance: random.Random) -> Losses:
             began = time.perf_counter()
             process = bench.start("train", seed)
             time.sleep(usual * chance.uniform(0.1, 0.95))
+            losses.killed += process.poll() is None
             process.send_signal(signal.SIGKILL)
             process.wait()
             bench.run("train", seed)
@@ -146,6 +149,7 @@ def killed_worker(rounds: int, chance: random.Random) -> Losses:
             bench.ended(process)
             losses.extra_s.append(time.perf_counter() - began - usual)
             check_run(bench, seed, losses)
+        losses.killed = len(bench.hits)
     return losses
 
 
@@ -161,6 +165,7 @@ def killed_trial(rounds: int, chance: random.Random) -> Losses:
             bench.ended(process)
             losses.extra_s.append(time.perf_counter() - began - usual)
             check_study(bench, seed, losses)
+        losses.killed = len(bench.hits)
     return losses
 
 
@@ -175,6 +180,7 @@ def killed_server(rounds: int, chance: random.Random) -> Losses:
                 process = bench.start("train", seed)
                 began = time.perf_counter()
                 time.sleep(usual * chance.uniform(0.3, 0.9))
+                losses.killed += process.poll() is None
                 _end(server)
                 down = time.perf_counter()
                 process.wait(timeout=DEADLINE_S)
@@ -211,23 +217,32 @@ def kill_one(bench: Bench, name: str, driver: subprocess.Popen[str], after: floa
             raise RuntimeError("no checkpoint came")
         time.sleep(0.02)
     time.sleep(after)
-    found = processes(name)
+    found = processes(bench, name)
     if found and driver.poll() is None:
         os.kill(chance.choice(found), signal.SIGKILL)
+        bench.hits.append(name)
 
 
-def processes(name: str) -> list[int]:
-    """Return the processes of Ray whose title holds a name."""
-    found = []
+def processes(bench: Bench, name: str) -> list[int]:
+    """Return the actors of a class on the project's own cluster."""
+    head = json.loads((bench.storage / "cluster.json").read_text())["pid"]
+    titles: dict[int, str] = {}
+    parents: dict[int, int] = {}
     for place in Path("/proc").iterdir():
         if place.name.isdecimal():
             try:
-                title = (place / "cmdline").read_bytes().decode(errors="replace")
+                titles[int(place.name)] = (place / "cmdline").read_bytes().decode(errors="replace")
+                state = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
             except OSError:
                 continue
-            if title.startswith("ray::") and name in title:
-                found.append(int(place.name))
-    return found
+            parents[int(place.name)] = int(state[1])
+
+    def is_ours(process: int) -> bool:
+        while process in parents and process != head:
+            process = parents[process]
+        return process == head
+
+    return [each for each, title in titles.items() if title.startswith(f"ray::{name}") and is_ours(each)]
 
 
 def check_run(bench: Bench, seed: int, losses: Losses) -> None:
@@ -271,11 +286,21 @@ def check_study(bench: Bench, seed: int, losses: Losses) -> None:
 def report(found: dict[str, Losses]) -> None:
     """Print the table, then one JSON line."""
     table = Table(title="Killed at random moments")
-    for heading in ("fault", "rounds", "runs lost", "doubled", "steps lost", "doubled", "trials lost", "doubled"):
+    for heading in (
+        "fault",
+        "rounds",
+        "killed in time",
+        "runs lost",
+        "doubled",
+        "steps lost",
+        "doubled",
+        "trials lost",
+        "doubled",
+    ):
         table.add_column(heading)
     table.add_column("extra s, median (min to max)")
     for name, each in found.items():
-        counts = (each.rounds, each.runs_lost, each.runs_doubled, each.steps_lost, each.steps_doubled)
+        counts = (each.rounds, each.killed, each.runs_lost, each.runs_doubled, each.steps_lost, each.steps_doubled)
         extra = f"{statistics.median(each.extra_s):.1f} ({min(each.extra_s):.1f} to {max(each.extra_s):.1f})"
         table.add_row(name, *map(str, (*counts, each.trials_lost, each.trials_doubled)), extra)
     Console().print(table)
