@@ -79,11 +79,11 @@ class Group:
         """
         import ray
 
-        data = ray.put(self.data)
+        data, dataset = ray.put(self.data), self._dataset()
         failures = 0
         while True:
             try:
-                return self._attempt(data, self._size())
+                return self._attempt(data, dataset, self._size())
             except _RoomForMore:
                 continue
             except (GroupFailed, ClusterError):
@@ -108,14 +108,14 @@ class Group:
     def _resource(self) -> str:
         return "GPU" if self.device == "cuda" else "CPU"
 
-    def _attempt(self, data: Any, world: int) -> TrainResult | Failed:
+    def _attempt(self, data: Any, dataset: Any, world: int) -> TrainResult | Failed:
         import ray
 
         actors = [_actor(self.device) for _ in range(world)]
         try:
             _await_start(actors)
             address = ray.get(actors[0].listen.remote(world), timeout=START_S)
-            shards = self._shards(world)
+            shards = [None] * world if dataset is None else dataset.streaming_split(world, equal=True)
             settings = {"spec": self.spec, "out": str(self.out), "device": self.device, "address": address}
             running = [
                 actor.work.remote(rank, world, {**settings, "shard": shards[rank]}, data)
@@ -128,13 +128,13 @@ class Group:
             for actor in actors:
                 ray.kill(actor)
 
-    def _shards(self, world: int) -> list[Any]:
+    def _dataset(self) -> Any:
+        """Return the part on disk, or None. It is made while there are CPUs left: Ray takes one to make it."""
         if self.data.streamed is None:
-            return [None] * world
+            return None
         from rayline.training.streamed import dataset_of
 
-        shards: list[Any] = dataset_of(self.data.streamed).streaming_split(world, equal=True)
-        return shards
+        return dataset_of(self.data.streamed)
 
     def _watched(self, running: list[Any], world: int) -> TrainResult | Failed:
         """Wait for all workers. The first's outcome is the group's."""

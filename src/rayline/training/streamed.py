@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rayline.config import Task, TrainConfig
 from rayline.errors import ConfigError
+from rayline.features.blocks import quiet
 from rayline.features.matrices import matrix_dataset, read_targets
 from rayline.model import family_of
 from rayline.training.context import Place
@@ -80,9 +81,8 @@ def dataset_of(part: StreamedPart) -> Any:
 
     Its reads take no CPUs: the workers that wait for them hold those.
     """
-    dataset = matrix_dataset(part.folder, "train", cpus=0)
-    dataset.context.execution_options.preserve_order = True
-    return dataset
+    with quiet():
+        return matrix_dataset(part.folder, "train", cpus=0)
 
 
 class RayDataFeed:
