@@ -83,6 +83,7 @@ def round_of(kind: str | None, span: tuple[float, float]) -> dict[str, Any]:
     """Run one Study with one kill between two moments (seconds after its ledger's begin); return what came of it."""
     with tempfile.TemporaryDirectory() as folder:
         out, began = Path(folder), time.perf_counter()
+        hit = kind is not None
         driver = start(out)
         if kind is not None:
             wait_for(lambda: bool(events(out / LEDGER)), driver)
@@ -92,13 +93,14 @@ def round_of(kind: str | None, span: tuple[float, float]) -> dict[str, Any]:
                 driver.communicate()
                 driver = start(out)
             else:
-                kill_worker()
+                hit = kill_worker()
         output, _ = driver.communicate(timeout=DEADLINE_S)
         usable = json.loads(output.splitlines()[-1]) if driver.returncode == 0 else []
         past = events(out / LEDGER)
         ended = Counter(each.number for each in past if each.kind == "ended")
         times = [each.at for each in past]
         return {
+            "hit": hit,
             "seconds": time.perf_counter() - began,
             "lost": TRIALS - len(usable),
             "doubled": sum(count - 1 for count in ended.values()),
@@ -106,11 +108,12 @@ def round_of(kind: str | None, span: tuple[float, float]) -> dict[str, Any]:
         }
 
 
-def kill_worker() -> None:
-    """Kill one of the workers that train, where there is one."""
+def kill_worker() -> bool:
+    """Kill one of the workers that train; False where none does at that moment."""
     ours = [pid for pid, command in children(os.getpid()) if command.startswith("ray::Worker.step")]
     if ours:
         os.kill(random.choice(ours), signal.SIGKILL)
+    return bool(ours)
 
 
 def children(root: int) -> list[tuple[int, str]]:
@@ -161,12 +164,18 @@ def report(alone: list[dict[str, Any]], found: dict[str, list[dict[str, Any]]], 
     """Print the table, then the one line of JSON."""
     base = statistics.median(each["seconds"] for each in alone)
     table = Table(title=f"{rounds} rounds each, {TRIALS} trials a round; left alone a Study takes {base:.1f} s")
-    for column in ("killed", "trials lost", "trials doubled", "seconds (span)"):
+    for column in ("killed", "times", "trials lost", "trials doubled", "seconds (span)"):
         table.add_column(column, justify="right" if column != "killed" else "left")
     for kind, rows in found.items():
         seconds = [row["seconds"] for row in rows]
         spread = f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
-        table.add_row(kind, str(sum(row["lost"] for row in rows)), str(sum(row["doubled"] for row in rows)), spread)
+        table.add_row(
+            kind,
+            str(sum(row["hit"] for row in rows)),
+            str(sum(row["lost"] for row in rows)),
+            str(sum(row["doubled"] for row in rows)),
+            spread,
+        )
     Console(width=120).print(table)
     print(
         json.dumps(
