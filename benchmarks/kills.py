@@ -389,13 +389,15 @@ def _server(folder: Path, port: int) -> subprocess.Popen[bytes]:
     place = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen([*command, *place], stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 60
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # whose processes would outlive it
+        server = subprocess.Popen([*command, *place], stdout=log, stderr=log, start_new_session=True, env=environment)
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return server
         time.sleep(0.1)
+    _end(server)
     raise RuntimeError(f"the MLflow server did not start: {(folder / 'server.log').read_text()[-2000:]}")
 
 

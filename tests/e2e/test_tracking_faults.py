@@ -133,6 +133,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 cwd=self._folder,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # its processes would outlive it
             )
         until(self._answers, "the server")
 
