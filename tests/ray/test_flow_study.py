@@ -59,7 +59,7 @@ def test_the_winner_is_served_with_its_own_features(finished: Any) -> None:
     assert found["trials"] == 8
     assert found["transforms"] == 3  # the fourth features configuration is the base's own
     assert len([event for event in heard if isinstance(event, TrialEnded)]) == 8
-    assert [record.step for record in ended.steps] == ["features", "tune", "evaluate", "skew", "register"]
+    assert [record.step for record in ended.steps] == ["features", "tune", "evaluate", "skew", "bless", "register"]
     assert ended.result("skew")["largest"] == 0
     bundle = Bundle.load(Path(ended.result("evaluate")["bundle"]))
     inputs = set(bundle.features.input_columns)

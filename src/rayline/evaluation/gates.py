@@ -296,7 +296,7 @@ def to_json(judgement: Judgement) -> dict[str, Any]:
     """Return JSON-ready values, for the ledger and for tags."""
     from dataclasses import asdict
 
-    return asdict(judgement)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(judgement).items()}
 
 
 def from_json(raw: dict[str, Any]) -> Judgement:

@@ -92,7 +92,7 @@ def evaluate(
     table: pa.Table,
     config: EvaluateConfig | None = None,
     valid: Matrix | None = None,
-    unsearched: Iterable[str] = (),
+    dropped: Iterable[str] = (),
 ) -> Evaluation:
     """Measure a bundle as it will be served.
 
@@ -101,7 +101,8 @@ def evaluate(
         table: raw rows with the input columns and the target.
         config: slices, bootstrap, threshold; None takes the defaults.
         valid: the validation part, on which the threshold of a binary task is chosen; without it there is none.
-        unsearched: columns in which no worst slices are looked for, such as those that give the target away.
+        dropped: columns that are no inputs. Of these no numbers are searched for worst slices: they are identifiers, or
+            give the target away.
 
     Returns:
         Every score of ``scores.scores_of(task)`` that these rows define, on all rows and by slice, with intervals.
@@ -127,7 +128,7 @@ def evaluate(
         truth,
         _intervals(task, truth, predictions, asked),
         asked.confidence,
-        _slices(task, table, truth, predictions, asked, {features.schema.target, *unsearched}),
+        _slices(task, table, truth, predictions, asked, {features.schema.target, *_numbers(table, dropped)}),
         calibration_of(task, truth, predictions, asked.confidence),
         _threshold(predictor, truth, predictions, asked, valid),
     )
@@ -187,6 +188,15 @@ def _intervals(
         resamples=config.bootstrap,
         confidence=config.confidence,
     )
+
+
+def _numbers(table: pa.Table, names: Iterable[str]) -> list[str]:
+    import pyarrow as pa
+
+    held = {field.name: field.type for field in table.schema}
+    return [
+        name for name in names if name in held and (pa.types.is_integer(held[name]) or pa.types.is_floating(held[name]))
+    ]
 
 
 def _slices(
