@@ -163,7 +163,7 @@ def test_a_study_that_was_stopped_goes_on_with_no_trial_lost_or_doubled(case: Ca
         assert study.resumed
         assert [study.trial(each) for each in trials] == [False, False, True]
         study.artifacts({"a.html": "<p>", "b.png": b"image", "c.yaml": folder / "study.json"})
-        study.finished(StudyResult(tuple(trials), trials[2]))
+        study.finished(StudyResult(tuple(trials), trials[2], (trials[2],), "trials", None))
 
     parent = case.store.run(study.run_id)
     nested = [case.store.run(each) for each in case.store.children(study.run_id)]
