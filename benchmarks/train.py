@@ -12,10 +12,10 @@ Method     Made rows of 32 numbers, two classes; an MLP of 256 and 128; batches 
            shuffles, trains, measures the validation part and writes weights and optimizer state to disk. Every arm
            runs in a fresh process, and the arms take turns. Steady state is the median time from one epoch's end to the
            next, without the first. The bare loops compute with one thread, which is faster for such a model, and what
-           Rayline chooses by itself. Starts: Ray is connected before the clock starts (one worker of Rayline needs none),
-           libraries are not loaded; the first forward pass stops the clock. Question 3 reads whole epochs and does
-           nothing with them; the DataLoader has its defaults but for shuffle, and beside it is one that takes whole
-           batches by their indices.
+           Rayline chooses by itself. Starts: Ray is connected before the clock starts (one worker of Rayline needs
+           none), libraries are not loaded; the first forward pass stops the clock. Question 3 reads whole epochs and
+           does nothing with them; the DataLoader has its defaults but for shuffle, and beside it is one that takes
+           whole batches by their indices.
 Command    python benchmarks/train.py [--quick]
 
 The last line is one JSON object.
