@@ -11,10 +11,11 @@ Ceiling    1 and 2: the bare loop and torchrun: nothing but the model's own work
 Method     Made rows of 32 numbers, two classes; an MLP of 256 and 128; batches of 256 in all. In each epoch every arm
            shuffles, trains, measures the validation part and writes weights and optimizer state to disk. Every arm
            runs in a fresh process, and the arms take turns. Steady state is the median time from one epoch's end to the
-           next, without the first. Starts: Ray is connected before the clock starts (one worker of Rayline needs none),
-           libraries are not loaded; the first forward pass stops the clock. Question 3 reads whole epochs and does
-           nothing with them; the DataLoader has its defaults but for shuffle, and beside it is one that takes whole
-           batches by their indices.
+           next, without the first. The bare loops compute with one thread, which is faster for such a model, and what
+           Rayline chooses by itself. Starts: Ray is connected before the clock starts (one worker of Rayline needs
+           none), libraries are not loaded; the first forward pass stops the clock. Question 3 reads whole epochs and
+           does nothing with them; the DataLoader has its defaults but for shuffle, and beside it is one that takes
+           whole batches by their indices.
 Command    python benchmarks/train.py [--quick]
 
 The last line is one JSON object.
@@ -199,6 +200,7 @@ def bare_loop(folder: Path, rows: int, epochs: int, ends: list[float]) -> None:
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if group else (0, 1)
     (x, y), (valid_x, valid_y) = (tuple(torch.from_numpy(each) for each in part) for part in made(rows))
     y, valid_y = y.float(), valid_y.float()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     widths = [INPUTS, *HIDDEN]
     layers: list[nn.Module] = []
