@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 60  # how long a writer waits for another
 
 
@@ -24,9 +25,10 @@ def ensured(path: Path, create: Callable[[Path], None]) -> None:
         create: makes all tables in a file that does not exist yet, and lets go of it.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or the file is no database: MLflow would try ten times to open it.
     """
     if path.exists():
+        _refuse_others(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_name(f"{path.name}.lock")):
@@ -38,6 +40,13 @@ def ensured(path: Path, create: Callable[[Path], None]) -> None:
         with closing(sqlite3.connect(making, timeout=BUSY_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         os.rename(making, path)
+
+
+def _refuse_others(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC))
+    if start and start != MAGIC:
+        raise OSError(f"'{path}' is no SQLite database")
 
 
 def settle(connection: sqlite3.Connection) -> None:
