@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from rayline.config import ModelConfig, Space, StopConfig
 from rayline.errors import ClusterError, ConfigError, TrainingFailed
-from rayline.model import build_module
+from rayline.model import InputLayout, build_module
 from rayline.training.spec import EpochReport, TrainData, TrainSpec
 from rayline.tuning import ledger
 from rayline.tuning.ledger import Trial
@@ -70,7 +70,7 @@ def test_a_study_keeps_every_trial_and_gives_the_best(tmp_path: Path) -> None:
     assert (found.pareto, found.ended_by) == ((found.best,), "all 4 trials are done")
     assert found.best.checkpoint is not None
     model = ModelConfig(hidden=tuple(found.best.params["model.hidden"]))
-    build_module(model, 4, 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))
+    build_module(model, InputLayout.plain(4), 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))
     state = json.loads((found.best.checkpoint / "state.json").read_text())
     assert state["history"][-1]["metrics"] == found.best.metrics
 
@@ -131,7 +131,7 @@ def test_a_trial_that_does_not_fit_is_refused_before_any_starts(
     [
         (spec_of(metric="los"), {}, "'los' is unknown"),
         (spec_of(), {"objectives": ("loss", "acuracy")}, "'acuracy' is unknown"),
-        (spec_of(), {"sampler": "grid"}, "'grid' needs a finite number of values"),
+        (spec_of(), {"sampler": "grid"}, "'grid', and tune.space 'train.learning_rate' is a span"),
         (spec_of(), {"scheduler": "pbt"}, r"cannot search 'model\.hidden'"),
         (spec_of(use_gpu=True), {}, r"tune\.gpus_per_trial is 0"),
     ],
@@ -154,7 +154,9 @@ def test_trials_may_have_worker_groups_of_their_own(tmp_path: Path) -> None:
     ]
     assert said[0].startswith("tune.scheduler 'asha' is off: a trial that is a group of workers")
     assert found.best.checkpoint is not None
-    build_module(spec.model, 4, 1).load_state_dict(load_file(found.best.checkpoint / "model.safetensors"))
+    build_module(spec.model, InputLayout.plain(4), 1).load_state_dict(
+        load_file(found.best.checkpoint / "model.safetensors")
+    )
 
 
 def test_several_objectives_give_a_pareto_front(tmp_path: Path) -> None:
