@@ -254,6 +254,7 @@ def check_run(bench: Bench, seed: int, losses: Losses) -> None:
     losses.runs_doubled += max(0, len(runs) - 1)
     for run in finished[:1]:
         _check_steps(bench, run.info.run_id, EPOCHS, losses)
+    print(f"round {losses.rounds}: {losses}", flush=True)
     if len(finished) != 1 or len(runs) != 1:
         losses.troubles.append(f"seed {seed}: {[(run.info.run_id, run.info.status) for run in runs]}")
 
@@ -279,6 +280,7 @@ def check_study(bench: Bench, seed: int, losses: Losses) -> None:
         losses.trials_doubled += sum(numbers.values()) - len(numbers)
         for run in nested:
             _check_steps(bench, run.info.run_id, None, losses)
+        print(f"round {losses.rounds}: {losses}", flush=True)
         if parent.info.status != "FINISHED" or len(numbers) != TRIALS:
             losses.troubles.append(f"seed {seed}: {parent.info.status}, {sorted(numbers.elements())}")
 
