@@ -142,10 +142,11 @@ def killed_worker(rounds: int, chance: random.Random) -> Losses:
     losses = Losses()
     with project() as bench:
         usual = unbroken(bench, "train", "train.num_workers=2")
+        span = working(bench, WORKERS["worker"], "train", "train.num_workers=2")
         for seed in range(100, 100 + rounds):
             began = time.perf_counter()
             process = bench.start("train", seed, "train.num_workers=2")
-            kill_one(bench, WORKERS["worker"], process, chance.uniform(0.0, 0.5) * usual, chance)
+            kill_one(bench, WORKERS["worker"], process, chance.uniform(0.0, 0.95) * span, chance)
             bench.ended(process)
             losses.extra_s.append(time.perf_counter() - began - usual)
             check_run(bench, seed, losses)
@@ -158,10 +159,11 @@ def killed_trial(rounds: int, chance: random.Random) -> Losses:
     losses = Losses()
     with project() as bench:
         usual = unbroken(bench, "tune")
+        span = working(bench, WORKERS["trial"], "tune")
         for seed in range(100, 100 + rounds):
             began = time.perf_counter()
             process = bench.start("tune", seed)
-            kill_one(bench, WORKERS["trial"], process, chance.uniform(0.0, 0.4) * usual, chance)
+            kill_one(bench, WORKERS["trial"], process, chance.uniform(0.0, 0.95) * span, chance)
             bench.ended(process)
             losses.extra_s.append(time.perf_counter() - began - usual)
             check_study(bench, seed, losses)
@@ -208,14 +210,29 @@ def unbroken(bench: Bench, verb: str, *more: str) -> float:
     return statistics.median(bench.run(verb, seed, *more) for seed in (1, 2, 3))
 
 
-def kill_one(bench: Bench, name: str, driver: subprocess.Popen[str], after: float, chance: random.Random) -> None:
-    """Kill one of the processes that Ray calls so, some seconds after the first checkpoint of this run."""
+def working(bench: Bench, name: str, verb: str, *more: str) -> float:
+    """Return for how many seconds one run that nothing happens to has processes that Ray calls so."""
+    process = bench.start(verb, 4, *more)
+    await_one(bench, name, process)
+    began = time.perf_counter()
+    while process.poll() is None and processes(bench, name):
+        time.sleep(0.05)
+    bench.ended(process)
+    return time.perf_counter() - began
+
+
+def await_one(bench: Bench, name: str, driver: subprocess.Popen[str]) -> None:
+    """Wait until there is a process that Ray calls so."""
     deadline = time.monotonic() + DEADLINE_S
-    before = set(bench.storage.rglob("epoch-*"))
-    while set(bench.storage.rglob("epoch-*")) <= before and driver.poll() is None:
+    while not processes(bench, name) and driver.poll() is None:
         if time.monotonic() > deadline:
-            raise RuntimeError("no checkpoint came")
+            raise RuntimeError(f"no {name} came")
         time.sleep(0.02)
+
+
+def kill_one(bench: Bench, name: str, driver: subprocess.Popen[str], after: float, chance: random.Random) -> None:
+    """Kill one of the processes that Ray calls so, some seconds after the first of them came."""
+    await_one(bench, name, driver)
     time.sleep(after)
     found = processes(bench, name)
     if found and driver.poll() is None:
