@@ -32,6 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class Bench:
 
     folder: Path
     tracking_uri: str | None = None
-    hits: list[str] = field(default_factory=list)
+    hits: list[str] = field(default_factory=list, compare=False)
 
     @property
     def storage(self) -> Path:
@@ -394,9 +395,10 @@ def _check_steps(bench: Bench, run_id: str, epochs: int | None, losses: Losses) 
         losses.steps_doubled += sum(steps.values()) - len(steps)
 
 
+@cache
 def _client(bench: Bench):
-    store = MlflowStore.open(bench.tracking_uri, bench.storage)
-    return store._client()
+    # Once for each project: of several stores that one process opens on one SQLite file, later ones read old rows.
+    return MlflowStore.open(bench.tracking_uri, bench.storage)._client()
 
 
 def _text(client, run_id: str, path: str) -> str:
