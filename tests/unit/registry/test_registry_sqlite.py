@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rayline.registry.sqlite import ensured
+from rayline.registry.sqlite import MAGIC, ensured
 
 
 def make_table(path: Path) -> None:
@@ -59,8 +59,17 @@ def test_one_that_died_half_way_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_one_that_exists_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_bytes(b"theirs")
+    (tmp_path / "mlflow.db").write_bytes(MAGIC + b"theirs")
 
     ensured(tmp_path / "mlflow.db", make_table)
 
-    assert (tmp_path / "mlflow.db").read_bytes() == b"theirs"
+    assert (tmp_path / "mlflow.db").read_bytes() == MAGIC + b"theirs"
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"notes of mine")
+
+    with pytest.raises(OSError, match="is no SQLite database"):
+        ensured(tmp_path / "mlflow.db", make_table)
+
+    assert (tmp_path / "mlflow.db").read_bytes() == b"notes of mine"
