@@ -209,9 +209,9 @@ def _tell_what_needs_a_restart(project: Project) -> None:
         record = json.loads((service_folder(project.storage, project.config.name) / "service.json").read_text())
     except (OSError, ValueError):
         return
-    now = plain(project.config.service)
+    settings, now = record["settings"], plain(project.config.service)
     changed = [
-        f"service.{key} {record['settings'][key]} -> {now[key]}" for key in now if record["settings"][key] != now[key]
+        f"service.{key} {settings[key]} -> {now[key]}" for key in now if key in settings and settings[key] != now[key]
     ]
     if changed and cluster.alive(project.storage) is not None:
         project.listener(

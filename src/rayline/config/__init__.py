@@ -33,14 +33,16 @@ from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
 from rayline.config.model import ModelConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, typed, with_values
+from rayline.config.registry import RegistryConfig
+from rayline.config.rollout import AnalysisConfig, MetricCondition, RolloutConfig, Step
 from rayline.config.section import Section, Task
-from rayline.config.serving import (
-    AnalysisConfig,
-    MetricCondition,
-    RegistryConfig,
-    RolloutConfig,
+from rayline.config.service import (
+    AccessConfig,
+    AutoscalingConfig,
+    BatchingConfig,
+    CaptureConfig,
+    Placement,
     ServiceConfig,
-    Step,
 )
 from rayline.config.training import CheckpointConfig, TrainConfig
 from rayline.config.tuning import Space, StopConfig, TuneConfig
@@ -49,9 +51,13 @@ from rayline.config.validation import Environment, PoliciesConfig, Policy, Valid
 __all__ = [
     "CONFIG_OF",
     "READ_KINDS",
+    "AccessConfig",
     "AnalysisConfig",
+    "AutoscalingConfig",
+    "BatchingConfig",
     "BehaviourConfig",
     "BooleanConfig",
+    "CaptureConfig",
     "CardConfig",
     "CategoricalConfig",
     "CheckpointConfig",
@@ -77,6 +83,7 @@ __all__ = [
     "ModelConfig",
     "NumericConfig",
     "OnlineConfig",
+    "Placement",
     "PoliciesConfig",
     "Policy",
     "RegistryConfig",

@@ -7,8 +7,10 @@ from rayline.config.evaluation import EvaluateConfig
 from rayline.config.features import FeaturesConfig
 from rayline.config.gates import CardConfig
 from rayline.config.model import ModelConfig
+from rayline.config.registry import RegistryConfig
+from rayline.config.rollout import RolloutConfig
 from rayline.config.section import Name, Section
-from rayline.config.serving import RegistryConfig, RolloutConfig, ServiceConfig
+from rayline.config.service import ServiceConfig
 from rayline.config.training import TrainConfig
 from rayline.config.tuning import TuneConfig
 from rayline.config.validation import ValidateConfig

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
+
+import msgspec
 
 BUCKETS_PER_DECADE = 10
 
@@ -20,6 +22,46 @@ LATENCY_EDGES: tuple[float, ...] = tuple(1e-4 * 10 ** (step / BUCKETS_PER_DECADE
 def latency_bucket(seconds: float) -> int:
     """Return the index of the bucket that a latency belongs to, 0 to ``len(LATENCY_EDGES)``."""
     return bisect_right(LATENCY_EDGES, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStats:
+    """The counts of one version on the rows of one slice, such as ``weathersit=3``.
+
+    Attributes:
+        rows: answered.
+        feedback, correct, absolute_error, squared_error: as of ``ArmStats``.
+    """
+
+    rows: int = 0
+    feedback: int = 0
+    correct: int = 0
+    absolute_error: float = 0.0
+    squared_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStats:
+    """What a mirrored version said beside the version that answered, row by row.
+
+    Attributes:
+        rows: compared.
+        agreed: the same label, or values that differ by at most a hundredth of the target's deviation.
+        distance: sum over rows of the total variation distance between probabilities (0 to 1), or of the absolute
+            difference of values in the target's units.
+        squared_distance: sum of their squares.
+        dropped: rows that were not mirrored, as too many waited.
+        errors: rows that the mirrored version could not answer.
+        slices: slice to (rows compared, rows that disagreed).
+    """
+
+    rows: int = 0
+    agreed: int = 0
+    distance: float = 0.0
+    squared_distance: float = 0.0
+    dropped: int = 0
+    errors: int = 0
+    slices: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +76,10 @@ class ArmStats:
         feedback: rows whose truth arrived.
         correct: of these, rows whose label was predicted (classification).
         absolute_error: sum of absolute errors over ``feedback`` rows, in the target's units (regression).
+        squared_error: sum of their squares.
+        feature_counts: column to level, or bin index as text, to rows: the same bins for every version.
+        slices: slice to its counts.
+        shadow: what it said to requests that others answered.
     """
 
     requests: int = 0
@@ -43,6 +89,10 @@ class ArmStats:
     feedback: int = 0
     correct: int = 0
     absolute_error: float = 0.0
+    squared_error: float = 0.0
+    feature_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    slices: dict[str, SliceStats] = field(default_factory=dict)
+    shadow: ShadowStats = ShadowStats()
 
     def plus(self, other: ArmStats) -> ArmStats:
         """Return the sum of two disjoint sets of counts."""
@@ -69,38 +119,33 @@ class ArmStats:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {
-            "requests": self.requests,
-            "errors": self.errors,
-            "latency_counts": list(self.latency_counts),
-            "prediction_counts": dict(self.prediction_counts),
-            "feedback": self.feedback,
-            "correct": self.correct,
-            "absolute_error": self.absolute_error,
-        }
+        raw: dict[str, Any] = msgspec.to_builtins(self)
+        return raw
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ArmStats:
-        """Return the counts that ``to_json`` wrote."""
-        return cls(**{**raw, "latency_counts": tuple(raw["latency_counts"])})
+        """Return the counts that ``to_json`` wrote, or an older version of it."""
+        return msgspec.convert(raw, cls)
 
     def _merged(self, other: ArmStats, sign: int) -> ArmStats:
-        labels = {**self.prediction_counts, **other.prediction_counts}
-        predictions = {
-            label: self.prediction_counts.get(label, 0) + sign * other.prediction_counts.get(label, 0)
-            for label in labels
-        }
-        return ArmStats(
-            requests=self.requests + sign * other.requests,
-            errors=self.errors + sign * other.errors,
-            latency_counts=tuple(
-                mine + sign * theirs for mine, theirs in zip(self.latency_counts, other.latency_counts, strict=True)
-            ),
-            prediction_counts=predictions,
-            feedback=self.feedback + sign * other.feedback,
-            correct=self.correct + sign * other.correct,
-            absolute_error=self.absolute_error + sign * other.absolute_error,
+        merged: ArmStats = _merged(self, other, sign)
+        return merged
+
+
+def _merged(mine: Any, theirs: Any, sign: int) -> Any:
+    """Return ``mine + sign * theirs`` for counts however they are nested; what one side lacks counts as nothing."""
+    if is_dataclass(mine):
+        return replace(
+            mine,  # type: ignore[type-var]
+            **{each.name: _merged(getattr(mine, each.name), getattr(theirs, each.name), sign) for each in fields(mine)},
         )
+    if isinstance(mine, dict):
+        blank = next(iter((*mine.values(), *theirs.values())), None)
+        zero = _merged(blank, blank, -1) if blank is not None else None
+        return {key: _merged(mine.get(key, zero), theirs.get(key, zero), sign) for key in {**mine, **theirs}}
+    if isinstance(mine, tuple):
+        return tuple(_merged(one, other, sign) for one, other in zip(mine, theirs, strict=True))
+    return mine + sign * theirs
 
 
 @dataclass(frozen=True, slots=True)

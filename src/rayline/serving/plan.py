@@ -5,22 +5,60 @@ A plan is never changed; the next one has a higher generation, and whoever holds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rayline.config import Placement
 from rayline.errors import NotFoundError, UsageError
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveVersion:
-    """One version that replicas hold: its number in the registry, its bundle's folder and that bundle's digest."""
+    """One version that is live.
+
+    Attributes:
+        number: in the registry.
+        path: its bundle's folder, where every replica can read it.
+        digest: of that bundle.
+        placement: ``inline``: replicas hold it. ``remote``: an application of its own holds it, and replicas ask that.
+    """
 
     number: int
     path: str
     digest: str
+    placement: Placement = "inline"
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A version that gets copies of requests which others answer: its predictions are compared and thrown away.
+
+    Attributes:
+        number: the version.
+        percent: of the requests, 1 to 100.
+    """
+
+    number: int
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRoute:
+    """Requests that carry a header with a value go to one version, whatever the weights say.
+
+    Attributes:
+        header: its name, in lower case.
+        value: exactly.
+        number: the version.
+    """
+
+    header: str
+    value: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +72,8 @@ class TrafficPlan:
         versions: the live versions in order of their number; replicas hold all of them.
         weights: version number to percent of the traffic, 0 to 100, together 100; an unlisted live version has 0.
         edges: bounds of the bins that a regression's predictions are counted in, the same for all versions.
+        mirror: who gets copies of requests; None for nobody.
+        routes: what sends requests to a version by a header; the first that fits holds.
 
     Raises:
         UsageError: the plan contradicts itself.
@@ -45,6 +85,8 @@ class TrafficPlan:
     versions: tuple[LiveVersion, ...]
     weights: dict[int, int]
     edges: tuple[float, ...] = ()
+    mirror: Mirror | None = None
+    routes: tuple[HeaderRoute, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = self.numbers
@@ -61,6 +103,17 @@ class TrafficPlan:
             if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= 100:
                 raise UsageError(
                     f"service '{self.service}': weight {weight!r} of version {number} must be a whole percent, 0-100."
+                )
+        if self.mirror is not None and not 1 <= self.mirror.percent <= 100:
+            raise UsageError(
+                f"service '{self.service}': {self.mirror.percent} % of the requests cannot be mirrored; give 1 to 100."
+            )
+        pointed = [*(route.number for route in self.routes), *([self.mirror.number] if self.mirror else [])]
+        for number in pointed:
+            if number not in numbers:
+                raise UsageError(
+                    f"service '{self.service}': requests cannot be sent to version {number}, as it is not live. "
+                    f"{self._live()}"
                 )
         total = sum(self.weights.values())
         if total != 100:
@@ -110,9 +163,11 @@ class TrafficPlan:
                 f"service '{self.service}': version {number} still has traffic (weight {self.weights.get(number, 0)}, "
                 f"stable {self.stable}); move the traffic to another version first."
             )
-        versions = tuple(version for version in self.versions if version.number != number)
         return self._next(
-            versions=versions, weights={key: value for key, value in self.weights.items() if key != number}
+            versions=tuple(version for version in self.versions if version.number != number),
+            weights={key: value for key, value in self.weights.items() if key != number},
+            mirror=self.mirror if self.mirror and self.mirror.number != number else None,
+            routes=tuple(route for route in self.routes if route.number != number),
         )
 
     def weighing(self, stable: int, weights: Mapping[int, int]) -> TrafficPlan:
@@ -122,6 +177,34 @@ class TrafficPlan:
             return self
         return self._next(stable=stable, weights=wanted or dict(weights))
 
+    def mirroring(self, mirror: Mirror | None) -> TrafficPlan:
+        """Return the next plan, by which ``mirror`` gets copies of requests; this plan where it does already.
+
+        Raises:
+            UsageError: its version is not live, or its share is none.
+        """
+        return self if mirror == self.mirror else self._next(mirror=mirror)
+
+    def routing(self, routes: Sequence[HeaderRoute]) -> TrafficPlan:
+        """Return the next plan with these header routes; this plan where they hold already.
+
+        Raises:
+            UsageError: a version is not live.
+        """
+        return self if tuple(routes) == self.routes else self._next(routes=tuple(routes))
+
+    def placing(self, number: int, placement: Placement) -> TrafficPlan:
+        """Return the next plan with a version placed elsewhere; this plan where it is placed so.
+
+        Raises:
+            NotFoundError: the version is not live.
+        """
+        version = self.version(number)
+        if version.placement == placement:
+            return self
+        moved = replace(version, placement=placement)
+        return self._next(versions=tuple(moved if each.number == number else each for each in self.versions))
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         return {
@@ -129,18 +212,19 @@ class TrafficPlan:
             "service": self.service,
             "generation": self.generation,
             "stable": self.stable,
-            "versions": [
-                {"number": version.number, "path": version.path, "digest": version.digest} for version in self.versions
-            ],
+            "versions": [asdict(version) for version in self.versions],
             "weights": {str(number): weight for number, weight in self.weights.items()},
             "edges": list(self.edges),
+            "mirror": asdict(self.mirror) if self.mirror else None,
+            "routes": [asdict(route) for route in self.routes],
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> TrafficPlan:
         """Return the plan that ``to_json`` wrote. Raises ``UsageError`` for another format."""
-        if raw.get("format") != FORMAT:
+        if raw.get("format") not in READABLE:
             raise UsageError(f"traffic plan has format {raw.get('format')!r}; this version of Rayline reads {FORMAT}.")
+        mirror = raw.get("mirror")
         return cls(
             service=raw["service"],
             generation=raw["generation"],
@@ -148,22 +232,12 @@ class TrafficPlan:
             versions=tuple(LiveVersion(**version) for version in raw["versions"]),
             weights={int(number): weight for number, weight in raw["weights"].items()},
             edges=tuple(raw["edges"]),
+            mirror=Mirror(**mirror) if mirror else None,
+            routes=tuple(HeaderRoute(**route) for route in raw.get("routes", ())),
         )
 
-    def _next(
-        self,
-        stable: int | None = None,
-        versions: tuple[LiveVersion, ...] | None = None,
-        weights: dict[int, int] | None = None,
-    ) -> TrafficPlan:
-        return TrafficPlan(
-            service=self.service,
-            generation=self.generation + 1,
-            stable=self.stable if stable is None else stable,
-            versions=self.versions if versions is None else versions,
-            weights=self.weights if weights is None else weights,
-            edges=self.edges,
-        )
+    def _next(self, **changes: Any) -> TrafficPlan:
+        return replace(self, generation=self.generation + 1, **changes)
 
     def _live(self) -> str:
         return f"Live: {', '.join(str(number) for number in self.numbers)}."

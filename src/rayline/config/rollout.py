@@ -1,4 +1,4 @@
-"""``registry``, ``service`` and ``rollout``: where versions are kept, how they answer and how they take over."""
+"""``rollout``: how a new version takes over from the stable one."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from rayline.config.section import NonNegative, Percent, Positive, Section, Share
-
-
-class RegistryConfig(Section, frozen=True, kw_only=True):
-    """MLflow. Without a ``tracking_uri`` it is SQLite under ``storage``."""
-
-    tracking_uri: str | None = None
-    experiment: str | None = None
-
-
-class ServiceConfig(Section, frozen=True, kw_only=True):
-    """The live endpoint. ``ingress`` is Serve's HAProxy, or its plain Python proxy."""
-
-    replicas: Positive = 1
-    num_cpus: Annotated[float, Meta(gt=0)] = 0.5
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
-    ingress: Literal["auto", "haproxy", "proxy"] = "auto"
-    max_rows: Positive = 10_000
 
 
 class MetricCondition(Section, frozen=True, kw_only=True):
