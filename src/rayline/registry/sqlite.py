@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 60  # how long a writer waits for another
 
 
@@ -43,10 +42,16 @@ def ensured(path: Path, create: Callable[[Path], None]) -> None:
 
 
 def _refuse_others(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(len(MAGIC))
-    if start and start != MAGIC:
-        raise OSError(f"'{path}' is no SQLite database")
+    # SQLite itself must look: where a process closes a file that it opened otherwise, the system drops all locks that
+    # it has on that file, those of its open connections too. The next writer elsewhere then takes itself for the last
+    # user, deletes the log, and this process reads and writes in a deleted one from then on.
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # locked for long, or not to be written: MLflow's own words
+                return
+            raise OSError(f"'{path}' is no SQLite database") from error
 
 
 def settle(connection: sqlite3.Connection) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from rayline.registry.sqlite import MAGIC, ensured
+from rayline.registry.sqlite import ensured
 
 
 def make_table(path: Path) -> None:
@@ -59,11 +61,37 @@ def test_one_that_died_half_way_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_one_that_exists_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_bytes(MAGIC + b"theirs")
-
     ensured(tmp_path / "mlflow.db", make_table)
+    before = (tmp_path / "mlflow.db").read_bytes()
 
-    assert (tmp_path / "mlflow.db").read_bytes() == MAGIC + b"theirs"
+    ensured(tmp_path / "mlflow.db", never)
+
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+def never(path: Path) -> None:
+    raise AssertionError(f"{path} was made again")
+
+
+WRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("INSERT INTO runs VALUES (1)")
+connection.commit()
+connection.close()
+"""
+
+
+def test_what_another_process_writes_is_seen_after_the_database_was_asked_for_again(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    ensured(database, make_table)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+        ensured(database, never)
+
+        for written in (1, 2):
+            subprocess.run([sys.executable, "-c", WRITE, str(database)], check=True)
+            assert connection.execute("SELECT count(*) FROM runs").fetchone() == (written,)
 
 
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
