@@ -7,7 +7,6 @@ reached, and a later process delivers what was left. In the store each thing is 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +102,7 @@ class Spool:
     rest: float = REST
     _courier: Courier = field(init=False, repr=False)
     _points: deque[tuple[str, Sequence[Point]]] = field(default_factory=deque, init=False, repr=False)
-    _flushed: float = field(default=0.0, init=False, repr=False)
+    _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _started: set[str] = field(default_factory=set, init=False, repr=False)
     _ended: set[str] = field(default_factory=set, init=False, repr=False)
@@ -120,6 +119,13 @@ class Spool:
         if not self._started - known and self.file.empty:  # all was delivered, and its file removed
             self._ended |= known
         self._courier.start()
+        # Not the courier's: that may hang in a call to the store for minutes.
+        threading.Thread(target=self._write, name=f"write-{self.file.name}", daemon=True).start()
+
+    def _write(self) -> None:
+        while not self._closed.wait(FLUSH_SECONDS):
+            if self._points:
+                self.flush()
 
     def _seen(self, record: Record | None) -> None:
         """Learn from a record of an earlier attempt what has been told already."""
@@ -166,12 +172,10 @@ class Spool:
     def log_metrics(self, run_id: str, metrics: Sequence[Point]) -> None:
         """Keep points: on disk within ``FLUSH_SECONDS``, or with the next call of any other method.
 
-        So a call in every step costs next to nothing, and no call to the system, after which a training thread might
-        wait for its turn.
+        So a call in every step costs next to nothing: another thread writes, and a training thread makes no call to the
+        system, after which it might wait for its turn.
         """
         self._points.append((run_id, metrics))
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -233,6 +237,7 @@ class Spool:
             over: nothing more is to come: an empty queue is removed.
         """
         done = self.drain(seconds)
+        self._closed.set()
         self._courier.stop()
         state = self._courier.delivery.state
         if state.refused:
@@ -248,6 +253,7 @@ class Spool:
 
     def leave(self) -> None:
         """Close at once: what is left is delivered by the next sweep."""
+        self._closed.set()
         self._courier.stop()
         self.flush()
         self.file.sync()
@@ -270,7 +276,6 @@ class Spool:
         before = [line_of(batch) for batch in _batches(points)]
         if before or lines or self.file.blocked:
             self.file.append(b"".join([*before, *lines]))
-        self._flushed = time.monotonic()
 
     def _own(self, path: str) -> Path:
         self.file.files.mkdir(parents=True, exist_ok=True)
