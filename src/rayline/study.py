@@ -172,4 +172,5 @@ def _event(config: Config, trial: Trial) -> TrialEnded:
     names = config.tune.objectives or (config.train.metric,)
     values: dict[str, Any] = {f"valid_{name}": trial.metrics.get(f"valid_{name}") for name in names}
     score = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
-    return TrialEnded(trial.number, config.tune.trials, trial.status, trial.params, score or "no result")
+    said = score or f"no result: {trial.error.splitlines()[0] if trial.error else trial.status}"
+    return TrialEnded(trial.number, config.tune.trials, trial.status, trial.params, said)

@@ -12,13 +12,15 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from rayline.config import CategoricalConfig, Config, DataConfig, FeaturesConfig, SplitConfig
+from rayline.config import CategoricalConfig, Config, DataConfig, FeaturesConfig, SplitConfig, ValidateConfig
 from rayline.errors import DataError, NotFoundError, ValidationFailed
 from rayline.features import pipeline, sources
 from rayline.features.blocks import fold, in_blocks
 from rayline.features.feature_set import FeatureSet
 from rayline.features.inference import schema_for
 from rayline.features.pipeline import Prepared, input_digest, prepare
+from rayline.features.proposal import with_limits
+from rayline.features.schema_text import schema_text
 from rayline.features.sources import read_dataset, read_table
 from rayline.features.validation import validate
 
@@ -38,6 +40,7 @@ NAMES = (
     "valid",
 )
 SAMPLE = ("sample.npy", "sample.parquet")
+PLAIN = {"kind": "categorical", "size": "numeric", "day": "datetime"}
 
 
 def config_of(source: str | Path, target: str, drop: tuple[str, ...] = (), **split: object) -> Config:
@@ -223,6 +226,27 @@ def test_a_changed_column_is_computed_alone(tmp_path: Path, monkeypatch: pytest.
     assert fresh.features == found.features
     assert np.array_equal(fresh.train()[0], found.train()[0])
     assert np.array_equal(again.train()[0], first.train()[0])
+
+
+def test_rows_that_are_alike_in_the_changed_column_alone_are_no_copies(tmp_path: Path) -> None:
+    table = small_table()
+    table = table.set_column(
+        table.column_names.index("y"), "y", pa.array([float(row % 3) for row in range(len(table))])
+    )
+    pyarrow.csv.write_csv(table, tmp_path / "a.csv")
+    schema = with_limits(schema_for(FeaturesConfig(target="y", task="regression"), table), table)
+    (tmp_path / "schema.yaml").write_text(schema_text(schema), encoding="utf-8")
+    config = msgspec.structs.replace(
+        config_of(tmp_path / "a.csv", "y"),
+        features=FeaturesConfig(target="y", task="regression", columns=PLAIN),
+        validate=ValidateConfig(schema=str(tmp_path / "schema.yaml")),
+    )
+    prepare(config, tmp_path / "first", rows_per_block=200)
+    changed = msgspec.structs.replace(config.features, columns={**PLAIN, "kind": CategoricalConfig(encode="ordinal")})
+
+    found = prepare(msgspec.structs.replace(config, features=changed), tmp_path / "changed", rows_per_block=200)
+
+    assert found.computed == 1
 
 
 def refuse(*args: object, **named: object) -> None:

@@ -149,7 +149,9 @@ def observed(parts: Parts, features: FeatureSet, judge: Judge, config: Config, *
     if not missing:
         return Seen(known, facts)
     columns = tuple(each for each in judge.schema.columns if each.name in missing.columns)
-    partial = replace(judge, schema=replace(judge.schema, columns=columns))
+    # Rows that are alike in some columns are no copies; whole rows were looked at when the source was divided.
+    copies = judge.schema.max_duplicates if len(columns) == len(judge.schema.columns) else None
+    partial = replace(judge, schema=replace(judge.schema, columns=columns, max_duplicates=copies))
     looked = list(
         over(
             parts.files,
