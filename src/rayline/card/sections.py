@@ -14,6 +14,7 @@ from rayline.card import measured
 from rayline.card.document import Block, Bullets, Code, Page, Part, Table, Text, facts, part, section
 from rayline.card.limits import limits
 from rayline.card.source import CardSource
+from rayline.config import with_values
 
 MOST_COLUMNS = 200
 MOST_LEVELS = 6
@@ -50,7 +51,8 @@ def _headline(source: CardSource) -> str:
 
 def _details(source: CardSource) -> tuple[Part, ...]:
     config, bundle, card = source.config, source.bundle, source.config.card
-    model, train, training = bundle.manifest.model, config.train, source.training
+    model, training = bundle.manifest.model, source.training
+    train = with_values(config, training.get("params", {})).train
     own = {key: value for key, value in model.items() if key != "builder" and value not in ({}, None)}
     epochs = training.get("epochs")
     stopped = f"{epochs} epochs, the best was {training.get('best_epoch')}" if epochs else None
@@ -133,7 +135,7 @@ def _encoding(state: Mapping[str, Any]) -> str:
     if isinstance(state.get("encode"), str):
         return str(state["encode"]).replace("_", "-")
     if state.get("parts"):
-        return ", ".join(map(str, state["parts"]))
+        return ", ".join(str(each["part"]) if isinstance(each, dict) else str(each) for each in state["parts"])
     words = [word for key, word in (("log", "logarithm"), ("flag", "flag where missing")) if state.get(key)]
     words += [word for key, word in (("clip", "clipped"), ("knots", "quantiles"), ("edges", "bins")) if state.get(key)]
     return ", ".join(["standardised", *words]) if "std" in state else ", ".join(words)

@@ -242,3 +242,16 @@ def test_a_column_that_is_spread_alike_is_stable() -> None:
     same = stability(levels, pa.chunked_array([[1] * 700 + [2] * 200 + [None] * 100]), 1_000)
     assert same is not None
     assert abs(same) < 0.01
+
+
+def test_what_a_study_found_is_what_the_card_says_it_was_trained_with(tmp_path: Path) -> None:
+    found = {"trials": 12, "best": 2, "params": {"train.learning_rate": 0.004, "train.batch_size": 256}}
+    text = markdown(page(source(tmp_path, training=found)))
+    assert "learning rate 0.004" in text
+    assert "**Batch size**: 256" in text
+
+
+def test_columns_are_told_in_words(tmp_path: Path) -> None:
+    text = markdown(page(source(tmp_path)))
+    assert "year" in text
+    assert "{" not in text.split("# Features")[1].split("#")[0]
