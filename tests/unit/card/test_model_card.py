@@ -251,7 +251,9 @@ def test_what_a_study_found_is_what_the_card_says_it_was_trained_with(tmp_path: 
     assert "**Batch size**: 256" in text
 
 
-def test_columns_are_told_in_words(tmp_path: Path) -> None:
-    text = markdown(page(source(tmp_path)))
-    assert "year" in text
-    assert "{" not in text.split("# Features")[1].split("#")[0]
+def test_the_parts_of_a_date_are_told_in_words(tmp_path: Path) -> None:
+    table = mixed_table()
+    days = np.datetime64("2024-01-01") + np.arange(table.num_rows)
+    dated = make_bundle(tmp_path, table.append_column("day", pa.array(days)))
+    text = markdown(page(source(tmp_path / "other", bundle=dated)))
+    assert re.search(r"\| day \| datetime \| [a-z, ]*weekday[a-z, ]* \|", text), text.split("Features")[1][:900]
