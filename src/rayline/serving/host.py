@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rayline.errors import NotFoundError, ServiceError
+from rayline.serving.memory import Scales, bundle_mb
 from rayline.serving.observation import ArmStats
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from rayline.serving.router import choose, chooser
@@ -46,14 +47,22 @@ _EMPTY = Table(MappingProxyType({}), MappingProxyType({}), None)
 class Host:
     """The versions of one replica."""
 
-    def __init__(self, service: str, on_change: Callable[[], None], load: Loader = Served.load) -> None:
+    def __init__(
+        self,
+        service: str,
+        on_change: Callable[[], None],
+        load: Loader = Served.load,
+        memory_limit: float | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
             service: its name.
             on_change: called from a background thread when a version has loaded or failed to.
             load: loads and warms one version.
+            memory_limit: of this process, in MiB: a version that would not fit is not loaded.
         """
+        self._scales = Scales(memory_limit)
         self._service = service
         self._on_change = on_change
         self._load = load
@@ -148,15 +157,18 @@ class Host:
             "loaded": {str(number): served.live.digest for number, served in loaded.items()},
             "placed": {str(number): served.live.placement for number, served in loaded.items()},
             "failed": {str(number): why for number, why in failed.items()},
+            "memory": self._scales.report(loaded),
             "stats": {str(number): each.to_json() for number, each in stats.items()},
         }
 
     def _bring(self, version: LiveVersion, edges: tuple[float, ...]) -> None:
         served, why = None, ""
         try:
-            served = self._load(self._service, version, edges)
+            needs = bundle_mb(version.path) if version.placement == "inline" else 0.0
+            with self._scales.weighing(version.number, needs):
+                served = self._load(self._service, version, edges)
         except Exception as error:  # noqa: BLE001 - whatever a bundle does wrong must not end the replica
-            why = f"{type(error).__name__}: {error}"
+            served, why = None, f"{type(error).__name__}: {error}"
         with self._lock:
             if self._loading.get(version.number) == version:
                 del self._loading[version.number]
