@@ -8,13 +8,14 @@ requests fail at once meanwhile: those that wait for it must not fill the replic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rayline.errors import ServiceError, VersionDown
 from rayline.serving import protocol
+from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 CALL_SECONDS = 5.0
 TRIAL_SECONDS = 1.0
 AGAIN_SECONDS = 0.25
+IDLE_SECONDS = 0.5
 ABOUT_SECONDS = 30.0
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 class Handle(Protocol):
@@ -47,11 +47,19 @@ class Away:
         self._handle = handle
         self._down = ""
         self._again = 0.0
+        self._calls = 0
+        self._last = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether a call is under way, or was so lately that another may follow it."""
+        return self._calls > 0 or monotonic() - self._last < IDLE_SECONDS
 
     async def __call__(self, requests: list[Rows]) -> list[Predictions | Exception]:
         """Return per request its predictions, or what went wrong: ``VersionDown`` where the process did not answer."""
         if self._down and monotonic() < self._again:
             return [VersionDown(self._down)] * len(requests)
+        self._calls += 1
         try:
             call = self._handle.predict.remote(requests)
             answers: list[Predictions | Exception] = await asyncio.wait_for(
@@ -62,6 +70,9 @@ class Away:
             self._down = f"{self._name} runs in a process of its own, which does not answer: {why}."
             self._again = monotonic() + AGAIN_SECONDS
             return [VersionDown(self._down)] * len(requests)
+        finally:
+            self._calls -= 1
+            self._last = monotonic()
         self._down = ""
         return answers
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from time import monotonic, sleep
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,8 @@ from rayline.serving.observation import ArmStats
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from rayline.serving.router import choose, chooser
 from rayline.serving.served import Served
+
+LEAVE_SECONDS = 10.0
 
 Loader = Callable[[str, LiveVersion, tuple[float, ...]], Served]
 
@@ -72,6 +75,7 @@ class Host:
         self._loading: dict[int, LiveVersion] = {}
         self._failed: dict[int, str] = {}
         self._gone: dict[int, ArmStats] = {}
+        self._moving: set[int] = set()
         self._table = _EMPTY
 
     @property
@@ -155,14 +159,17 @@ class Host:
         return {
             "generation": plan.generation if plan else 0,
             "loaded": {str(number): served.live.digest for number, served in loaded.items()},
-            "placed": {str(number): served.live.placement for number, served in loaded.items()},
+            "placed": {
+                str(number): "moving" if number in self._moving else served.live.placement
+                for number, served in loaded.items()
+            },
             "failed": {str(number): why for number, why in failed.items()},
             "memory": self._scales.report(loaded),
             "stats": {str(number): each.to_json() for number, each in stats.items()},
         }
 
     def _bring(self, version: LiveVersion, edges: tuple[float, ...]) -> None:
-        served, why = None, ""
+        served, why, left = None, "", None
         try:
             needs = bundle_mb(version.path) if version.placement == "inline" else 0.0
             with self._scales.weighing(version.number, needs):
@@ -174,12 +181,23 @@ class Host:
                 del self._loading[version.number]
                 if self._plan is not None and version in self._plan.versions:
                     if served is not None:
+                        left = self._loaded.get(version.number)
                         self._loaded[version.number] = _counting_on(self._loaded.get(version.number), served)
                         self._failed.pop(version.number, None)
                     else:
                         self._failed[version.number] = why
                     self._retable()
+        if left is not None:
+            self._see_off(left)
         self._on_change()
+
+    def _see_off(self, left: Served) -> None:
+        """Wait until nobody asks a version at the place that it has left: it may be gone as soon as this is told."""
+        number, deadline = left.live.number, monotonic() + LEAVE_SECONDS
+        self._moving.add(number)
+        while getattr(left.remote, "busy", False) and monotonic() < deadline:
+            sleep(0.05)
+        self._moving.discard(number)
 
     def _has(self, version: LiveVersion) -> bool:
         loaded = self._loaded.get(version.number)

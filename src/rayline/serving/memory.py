@@ -44,8 +44,8 @@ class Room:
         """
         if self.limit is not None and self.held + needs > self.limit:
             raise ServiceError(
-                f"version {number} needs {needs:.0f} MB, replica holds {self.held:.0f} of {self.limit:.0f} MB; unload a "
-                "version, place this one remote or raise service.memory_limit_mb."
+                f"version {number} needs {needs:.0f} MB, replica holds {self.held:.0f} of {self.limit:.0f} MB; unload "
+                "a version, place this one remote or raise service.memory_limit_mb."
             )
         if self.free is not None and needs > self.free:
             raise ServiceError(
@@ -57,8 +57,8 @@ class Room:
         """Refuse a version whose loading filled the process beyond its limit. Raises ``ServiceError``."""
         if self.limit is not None and self.held > self.limit:
             raise ServiceError(
-                f"version {number} took {took:.0f} MB, and replica holds {self.held:.0f} of {self.limit:.0f} MB with it; "
-                "unload a version, place this one remote or raise service.memory_limit_mb."
+                f"version {number} took {took:.0f} MB, and replica holds {self.held:.0f} of {self.limit:.0f} MB with "
+                "it; unload a version, place this one remote or raise service.memory_limit_mb."
             )
 
 

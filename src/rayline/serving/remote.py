@@ -15,6 +15,7 @@ from rayline.config import ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.starting import quiet_logging
 
 LOOK_SECONDS = 0.1
 
@@ -48,19 +49,25 @@ def sweep(service: str, plan: TrafficPlan | None) -> None:
     from ray import serve
 
     wanted = {remote_name(service, each.number) for each in plan.versions if each.placement == "remote"} if plan else ()
-    pattern = re.compile(re.escape(remote_name(service, 0)[:-1]) + r"\d+")
-    for name, application in serve.status().applications.items():
-        if pattern.fullmatch(name) and name not in wanted and str(application.status.value) != "DELETING":
+    for name in running(service):
+        if name not in wanted:
             serve.delete(name, _blocking=False)
+
+
+def running(service: str) -> list[str]:
+    """Return the applications of a service's versions, those that are going away left out."""
+    from ray import serve
+
+    pattern = re.compile(re.escape(remote_name(service, 0)[:-1]) + r"\d+")
+    applications = serve.status().applications.items()
+    return [name for name, each in applications if pattern.fullmatch(name) and str(each.status.value) != "DELETING"]
 
 
 def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, storage: str) -> None:
     from ray import serve
-    from ray.serve.schema import LoggingConfig
 
     from rayline.serving.remote_version import RemoteSettings, RemoteVersion
 
-    logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
     deployment = serve.deployment(
         RemoteVersion,
         name="version",
@@ -71,9 +78,9 @@ def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, st
         health_check_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=config.drain,
-        logging_config=logging_config,
+        logging_config=quiet_logging(),
     )
-    settings = RemoteSettings(service, live, storage, config.memory_limit_mb)
+    settings = RemoteSettings(service, live, storage, config.threads, config.memory_limit_mb)
     target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 

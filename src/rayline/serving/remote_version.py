@@ -7,19 +7,17 @@ this version's share of the traffic alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rayline.serving.batching import Rows
 from rayline.serving.memory import Scales, bundle_mb
 from rayline.serving.plan import LiveVersion
-from rayline.serving.replica import one_thread_per_process
+from rayline.serving.replica import compute_on
 from rayline.serving.served import Served
 
 if TYPE_CHECKING:
     from rayline.registry.predictor import Predictions
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +28,15 @@ class RemoteSettings:
         service: the service's name.
         live: the version.
         storage: the project's state folder.
+        threads: that compute one forward pass.
         memory_limit: of the process, in MiB; None for what the machine has.
     """
 
     service: str
     live: LiveVersion
     storage: str
-    memory_limit: float | None
+    threads: int = 1
+    memory_limit: float | None = None
 
 
 class RemoteVersion:
@@ -44,7 +44,7 @@ class RemoteVersion:
 
     def __init__(self, settings: RemoteSettings) -> None:
         """Load and warm the version. Raises ``RaylineError`` where it cannot be, or does not fit."""
-        one_thread_per_process()
+        compute_on(settings.threads)
         live = settings.live
         self._scales = Scales(settings.memory_limit)
         with self._scales.weighing(live.number, bundle_mb(live.path)):
