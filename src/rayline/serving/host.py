@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rayline.errors import NotFoundError, ServiceError
+from rayline.serving.acceptance import answers_its_example, keeps_the_contract
 from rayline.serving.memory import Scales, bundle_mb
 from rayline.serving.observation import ArmStats
 from rayline.serving.plan import LiveVersion, TrafficPlan
@@ -174,6 +175,9 @@ class Host:
             needs = bundle_mb(version.path) if version.placement == "inline" else 0.0
             with self._scales.weighing(version.number, needs):
                 served = self._load(self._service, version, edges)
+                if version.placement == "inline":
+                    answers_its_example(served)
+                keeps_the_contract(served, self._stable())
         except Exception as error:  # noqa: BLE001 - whatever a bundle does wrong must not end the replica
             served, why = None, f"{type(error).__name__}: {error}"
         with self._lock:
@@ -198,6 +202,10 @@ class Host:
         while getattr(left.remote, "busy", False) and monotonic() < deadline:
             sleep(0.05)
         self._moving.discard(number)
+
+    def _stable(self) -> Served | None:
+        with self._lock:
+            return self._loaded.get(self._plan.stable) if self._plan is not None else None
 
     def _has(self, version: LiveVersion) -> bool:
         loaded = self._loaded.get(version.number)

@@ -15,7 +15,7 @@ from rayline.config import ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.starting import quiet_logging
+from rayline.serving.starting import cause, quiet_logging, start_application
 
 LOOK_SECONDS = 0.1
 
@@ -81,8 +81,7 @@ def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, st
         logging_config=quiet_logging(),
     )
     settings = RemoteSettings(service, live, storage, config.threads, config.memory_limit_mb)
-    target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=None)
-    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    start_application(deployment.bind(settings), name, None)
 
 
 def _holds_another(name: str, live: LiveVersion) -> bool:
@@ -105,6 +104,4 @@ def _status(name: str) -> str:
 def _message(name: str) -> str:
     from ray import serve
 
-    application = serve.status().applications[name]
-    said = "; ".join(each.message for each in application.deployments.values() if each.message)
-    return said or str(application.message)
+    return cause(serve.status().applications[name])

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rayline.serving.acceptance import answers_its_example
 from rayline.serving.batching import Rows
 from rayline.serving.memory import Scales, bundle_mb
 from rayline.serving.plan import LiveVersion
@@ -49,6 +50,7 @@ class RemoteVersion:
         self._scales = Scales(settings.memory_limit)
         with self._scales.weighing(live.number, bundle_mb(live.path)):
             self._served = Served.load(settings.service, live, (), storage=settings.storage)
+            answers_its_example(self._served)
 
     def about(self) -> dict[str, Any]:
         """Return what is held here: ``digest``, ``pid`` and ``memory``, JSON-ready."""

@@ -69,8 +69,14 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
         graceful_shutdown_timeout_s=config.drain,
         logging_config=quiet_logging(),
     )
-    settings = ReplicaSettings.from_config(name, storage, config)
-    target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=f"/{name}")
+    start_application(deployment.bind(ReplicaSettings.from_config(name, storage, config)), name, f"/{name}")
+
+
+def start_application(bound: Any, name: str, route_prefix: str | None) -> None:
+    """Ask Serve to run an application, and do not wait for it. Without a prefix, only handles reach it."""
+    from ray import serve
+
+    target = serve.RunTarget(bound, name=name, route_prefix=route_prefix)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
@@ -84,15 +90,19 @@ def await_running(name: str) -> None:
         status = str(application.status.value) if application else "ABSENT"
         if status == "RUNNING":
             return
-        said = (
-            "; ".join(each.message for each in application.deployments.values() if each.message) if application else ""
-        )
-        reason = said or (application.message if application else "")
+        reason = cause(application) if application else ""
         if status == "DEPLOY_FAILED":
             raise ServiceError(f"service '{name}' cannot start: {reason}")
         if time.monotonic() > deadline:
             raise ServiceError(f"service '{name}' is {status} after {READY_SECONDS:.0f} s: {reason}")
         time.sleep(0.05)
+
+
+def cause(application: Any) -> str:
+    """Return what keeps an application of Serve from running: of a traceback, the error that it ends in."""
+    said = [each.message for each in application.deployments.values() if each.message] or [str(application.message)]
+    lines = [line.strip() for line in said[0].splitlines() if line.strip()]
+    return lines[-1].removeprefix("rayline.errors.") if lines else ""
 
 
 def await_answer(url: str, config: ServiceConfig) -> None:
