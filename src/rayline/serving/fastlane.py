@@ -22,15 +22,8 @@ if TYPE_CHECKING:
     from rayline.serving.endpoint import Endpoint
 
 SERVER = "uvicorn.protocols.http.httptools_impl"
-NEEDED = ("connections", "cycle", "pipeline", "scope", "server_state", "_unset_keepalive_if_required")
-    "connections",
-    "cycle",
-    "pipeline",
-    "scope",
-    "server_state",
-    "timeout_keep_alive",
-    "_unset_keepalive_if_required",
-)
+_UNSET = "_unset_keepalive_if_required"
+NEEDED = ("connections", "cycle", "pipeline", "scope", "server_state", "timeout_keep_alive", _UNSET)
 MOST_HEAD = 16 * 1024
 MOST_AHEAD = 64 * 1024  # bytes that are read before the request before them is answered
 
