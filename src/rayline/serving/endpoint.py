@@ -143,9 +143,9 @@ class Endpoint:
         except ServiceError as error:
             return self._problem(503, str(error))
         if len(body) > INLINE_BYTES:
-            return _Asked(served, partial(protocol.decode_rows, body, self.limits.max_rows), session)
+            return _Asked(served, partial(served.decode, body, self.limits.max_rows), session)
         try:
-            return _Asked(served, protocol.decode_rows(body, self.limits.max_rows), session)
+            return _Asked(served, served.decode(body, self.limits.max_rows), session)
         except RowError as error:
             return self.reply(served, error)
 
@@ -157,7 +157,7 @@ class Endpoint:
         version = (b"x-rayline-version", served.number_text)
         if isinstance(result, Finished):
             id_text = result.request_id.encode("ascii")
-            records = protocol.encode(result.predictions.records())
+            records = served.encoder.encode(result.predictions)
             payload = b'%b%b","predictions":%b}' % (served.prefix, id_text, records)
             return 200, payload, [_JSON, version, (b"x-request-id", id_text)]
         if isinstance(result, RowError):
