@@ -17,6 +17,7 @@ from rayline.errors import ServiceError, VersionDown
 from rayline.serving import protocol
 from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters
+from rayline.serving.encoding import RecordEncoder
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion
 from rayline.serving.served import Served
@@ -127,6 +128,7 @@ def stand_in(service: str, live: LiveVersion, edges: Sequence[float]) -> Served:
         prefix=protocol.prediction_prefix(service, live.number),
         number_text=b"%d" % live.number,
         remote=Away(service, live.number, handle),
+        encoder=RecordEncoder(bundle.features.classes if bundle.task != "regression" else None),
     )
 
 

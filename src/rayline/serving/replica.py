@@ -19,9 +19,11 @@ from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
+from rayline.serving.load import Load
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
+from rayline.serving.scaling import METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Replica:
             peers=Peers() if frontdoor.requests_come_direct() else None,
             limits=settings.limits,
         )
+        self._load = Load(frontdoor.lag)
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
         frontdoor.open_for(self._endpoint)
@@ -101,6 +104,10 @@ class Replica:
             raise ServiceError("the stable version is not loaded.")
         if not self._follower.alive():
             raise ServiceError("the traffic plan is not followed any more.")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve how many requests were under way on average since it last asked."""
+        return {METRIC: self._load.under_way(self._host.report()["stats"])}
 
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""

@@ -11,8 +11,10 @@ from rayline.cluster import NAMESPACE
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError, ServiceError
 from rayline.serving.names import live_state_name, plan_path
+from rayline.serving.scaling import LOOK_BACK
 
 READY_SECONDS = 120.0
+SHORTEST_LOOK = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -58,8 +60,7 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
     deployment = serve.deployment(
         serve.ingress(None)(Replica),
         name="replica",
-        num_replicas=config.replicas,
-        ray_actor_options={"num_cpus": config.num_cpus},
+        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
         max_ongoing_requests=config.max_ongoing_requests,
         max_queued_requests=config.max_queued_requests,
         max_surge_percent=100,
@@ -68,8 +69,33 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=config.drain,
         logging_config=quiet_logging(),
+        **_how_many(config),
     )
     start_application(deployment.bind(ReplicaSettings.from_config(name, storage, config)), name, f"/{name}")
+
+
+def _how_many(config: ServiceConfig) -> dict[str, Any]:
+    """Return Serve's settings for a fixed number of replicas, or for one that follows the load.
+
+    What a delay waits for is the mean over as long a time, so that a short rush moves nothing.
+    """
+    scaling = config.autoscaling
+    if scaling is None:
+        return {"num_replicas": config.replicas}
+    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=scaling.min_replicas,
+            initial_replicas=min(max(config.replicas, scaling.min_replicas), scaling.max_replicas),
+            max_replicas=scaling.max_replicas,
+            target_ongoing_requests=scaling.target_ongoing_requests,
+            upscale_delay_s=scaling.upscale_delay,
+            downscale_delay_s=scaling.downscale_delay,
+            look_back_period_s=min(LOOK_BACK, max(SHORTEST_LOOK, scaling.upscale_delay)),
+            policy=AutoscalingPolicy(policy_function="rayline.serving.scaling:policy"),
+        )
+    }
 
 
 def start_application(bound: Any, name: str, route_prefix: str | None) -> None:
