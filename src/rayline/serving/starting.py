@@ -14,7 +14,7 @@ from rayline.serving.names import live_state_name, plan_path
 from rayline.serving.scaling import LOOK_BACK
 
 READY_SECONDS = 120.0
-SHORTEST_LOOK = 5.0
+SHORTEST_LOOK = 11.0  # Serve wants more than its own 10
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -1,0 +1,41 @@
+"""Replicas follow the load: one more while it lasts, one less when it is gone, and no request fails by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rayline.config.service import AutoscalingConfig
+from service_world import Load, World, a_world, wait_for
+
+SCALING = AutoscalingConfig(
+    min_replicas=1, max_replicas=2, target_ongoing_requests=2.0, upscale_delay=2.0, downscale_delay=4.0
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("scaling"), 21230, autoscaling=SCALING) as started:
+        yield started
+
+
+def replicas(world: World) -> int:
+    return len(world.service.status()["replicas"])
+
+
+def test_replicas_come_with_the_load_and_go_with_it_and_no_request_fails(world: World) -> None:
+    assert replicas(world) == 1
+    world.fault(1, "slow")  # a fifth of a second a pass: eight clients are eight requests under way
+    with Load(world, clients=8) as load:
+        wait_for(lambda: replicas(world) == 2, "a second replica", 60)
+        seen = len(load.answers)
+        load.more(50)
+        assert len(load.answers) > seen
+    world.fault(1, "")
+    with Load(world, clients=1) as quiet:
+        wait_for(lambda: replicas(world) == 1, "the second replica to go", 90)
+        quiet.more(20)
+    for each in (load, quiet):
+        assert each.errors == []
+        assert each.statuses(1).keys() == {200}
