@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,7 +28,7 @@ def replicas(world: World) -> int:
 
 def test_replicas_come_with_the_load_and_go_with_it_and_no_request_fails(world: World) -> None:
     assert replicas(world) == 1
-    world.fault(1, "slow")  # a fifth of a second a pass: eight clients are eight requests under way
+    world.fault(1, "slow 0.2")  # a fifth of a second a pass: eight clients are eight requests under way
     with Load(world, clients=8) as load:
         wait_for(lambda: replicas(world) == 2, "a second replica", 60)
         seen = len(load.answers)
@@ -39,3 +41,15 @@ def test_replicas_come_with_the_load_and_go_with_it_and_no_request_fails(world: 
     for each in (load, quiet):
         assert each.errors == []
         assert each.statuses(1).keys() == {200}
+
+
+def test_a_replica_that_stops_answers_what_is_under_way(world: World) -> None:
+    version = world.version(2)
+    world.fault(2, "slow 0.05")  # measured as slow, it is computed on a thread
+    world.service.load(version)
+    world.fault(2, "slow 4")
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(world.predict, x_rayline_version="2")
+        time.sleep(0.5)  # it is with the replica by now, and stays for four seconds
+        world.service.delete()
+        assert asked.result(30).status_code == 200
