@@ -108,7 +108,7 @@ def test_a_version_that_was_taken_back_is_foreseen_to_be_refused(
         finished(Project(wanted))
         step = planned(wanted, "release")
     assert not step.cached
-    assert step.why.startswith("version 3 was taken back and is refused (its error rate was 0.4)")
+    assert step.why.startswith("version 3 was taken back and is refused: its error rate was 0.4; insist")
 
 
 def test_release_of_what_is_not_registered_yet_is_to_do(tmp_path: Path) -> None:
