@@ -16,6 +16,7 @@ from rayline.errors import ServiceError
 from rayline.serving import frontdoor
 from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
+from rayline.serving.execution import Execution
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
@@ -41,7 +42,7 @@ class ReplicaSettings:
     storage: str
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
-    execution: str = "auto"
+    execution: Execution = "auto"
 
     @classmethod
     def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
@@ -69,7 +70,7 @@ class Replica:
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
-        load = partial(Served.load, storage=settings.storage)
+        load = partial(Served.load, storage=settings.storage, execution=settings.execution, threads=settings.threads)
         self._host = Host(settings.service, on_change=self._changed, load=load)
         self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
         self._follower.first_plan()
