@@ -8,9 +8,9 @@ Ceiling    1.0 of bare Serve, written as one would by hand (see serve_overhead.p
 Method     One Ray on this machine, HAProxy ingress, one replica each; the peers listen themselves, one process each
            (LitServe two), and pay no ingress. All answer by the same predictor on the same bundle (real rows of
            scikit-learn's breast cancer set, a 64-32 network), by the same JSON body, but for MLflow's server, whose
-           body names the same rows otherwise. wrk sends 1 or 32 rows a request over 1, 16 and 64 keep-alive connections.
-           Rounds are interleaved and begin with another arm each time; ratios are medians of those within a round.
-           Rayline runs with its defaults, capture included; one arm is without.
+           body names the same rows otherwise. wrk sends 1 or 32 rows a request over 1, 16 and 64 connections that it
+           keeps. Rounds are interleaved and begin with another arm each time; ratios are medians of those within a
+           round. Rayline runs with its defaults, capture included; one arm is without.
 Command    python benchmarks/serving.py [--quick]    after `make bench-peers`; it says which peers are missing
 
 The last line is one JSON object; ratios above 1 are in Rayline's favour (throughput, single rows, 16 connections and
@@ -255,7 +255,8 @@ def ratio(measured: dict[Cell, list[Measured]], arm: str, other: str, rows: int,
     mine, theirs = measured.get((arm, rows, connections)), measured.get((other, rows, connections))
     if not mine or not theirs:
         return None
-    return statistics.median(one.rps / two.rps for one, two in zip(mine, theirs, strict=True))
+    found = [one.rps / two.rps for one, two in zip(mine, theirs, strict=True) if two.rps]
+    return statistics.median(found) if found else None
 
 
 def lowest(measured: dict[Cell, list[Measured]], arm: str, other: str, effort: Effort) -> float | None:

@@ -16,7 +16,8 @@ class Rows(litserve.LitAPI):
         """Load the model."""
         self.model = predictor()
 
-    def decode_request(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+    # LitServe reads the annotation to find out where the request stands: without one, it is the body.
+    def decode_request(self, request):
         """Return the rows of a body."""
         return request["rows"]
 
