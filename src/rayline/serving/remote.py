@@ -95,7 +95,7 @@ def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, st
         graceful_shutdown_timeout_s=config.drain,
         logging_config=quiet_logging(),
     )
-    settings = RemoteSettings(service, live, storage, config.threads, config.memory_limit_mb)
+    settings = RemoteSettings(service, live, storage, config.threads, config.execution, config.memory_limit_mb)
     start_application(deployment.bind(settings), name, None)
 
 
