@@ -51,6 +51,7 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT_DOOR,
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # oftener, a reload of HAProxy passes for its death
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "3",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than Serve's 5 to start one
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(LEAVE_SECONDS),
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
