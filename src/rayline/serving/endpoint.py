@@ -14,9 +14,11 @@ from typing import Any
 
 from rayline.errors import EnvironmentFailed, NotFoundError, RowError, ServiceError
 from rayline.serving import about, protocol
+from rayline.serving.access import NO_TOKENS, Access, Tokens
 from rayline.serving.feedback import Answers, Feedback, PassOn, RequestId
 from rayline.serving.host import Host
 from rayline.serving.onewrite import respond
+from rayline.serving.routes import Answered, Headers, Routes
 from rayline.serving.served import Served
 
 Message = MutableMapping[str, Any]
@@ -49,6 +51,7 @@ class Endpoint:
         pass_on: PassOn,
         max_rows: int,
         peers: Collection[str] | None,
+        tokens: Tokens = NO_TOKENS,
     ) -> None:
         """Serve under ``/service``.
 
@@ -60,6 +63,7 @@ class Endpoint:
             pass_on: hands truth to the replica that gave the answer.
             max_rows: per request.
             peers: addresses that may connect; None allows all, for where an ingress hides the peer.
+            tokens: what requests must carry.
         """
         self.service = service
         self.prefix = f"/{service}"
@@ -68,7 +72,9 @@ class Endpoint:
         self._feedback = feedback
         self._pass_on = pass_on
         self._max_rows = max_rows
-        self.peers = peers
+        self._access = Access(service, tokens, peers)
+        self._secured = tokens.requests is not None
+        self._routes = Routes(service, max_rows, self._choose_by, self._ask)
         self._predict_path = f"{self.prefix}/predict"
         self._feedback_path = f"{self.prefix}/feedback"
         self._slow = ThreadPoolExecutor(SLOW_THREADS, thread_name_prefix="rayline-slow")
@@ -87,14 +93,26 @@ class Endpoint:
             raise RuntimeError(f"service '{self.service}' speaks HTTP, not {scope['type']}.")
         began = perf_counter()
         client = scope.get("client")
-        if self.peers is not None and client is not None and client[0] not in self.peers:
-            status, body, headers = self._problem(403, f"'{client[0]}' is no node of this cluster; use the ingress.")
+        address = None if client is None else client[0]
+        refused = None if self._access.admits(address) else await self._refusal(address, scope)
+        if refused is not None:
+            status, body, headers = refused
         elif scope["path"] == self._predict_path:
             status, body, headers = await self._predict(scope, receive, began)
         else:
             status, body, headers = await self._other(scope, receive)
         headers.append((b"content-length", b"%d" % len(body)))
         await respond(send, status, headers, body)
+
+    async def _refusal(self, address: str | None, scope: Message) -> Reply | None:
+        refused = await self._access.refusal(
+            address, scope["path"][len(self.prefix) :], scope["headers"], scope["method"]
+        )
+        if refused is None:
+            return None
+        status, body, headers = self._problem(*refused)
+        challenge = [(b"www-authenticate", f'Bearer realm="{self.service}"'.encode())] if status == 401 else []
+        return status, body, [*headers, *challenge]
 
     async def _predict(self, scope: Message, receive: Receive, began: float) -> Reply:
         if scope["method"] != "POST":
@@ -175,10 +193,58 @@ class Endpoint:
             return self._told(body)
         if not self.owns(path):
             return self._problem(404, f"'{path}' is not under '{self.prefix}'.")
+        if self._routes.takes(path[len(self.prefix) :]):
+            return await self._routed(scope, receive, path[len(self.prefix) :])
         if method not in ("GET", "HEAD"):
             return self._method_not_allowed("GET")
-        status, facts = about.answer(self.service, self._host, path[len(self.prefix) :])
+        status, facts = about.answer(
+            self.service,
+            self._host,
+            path[len(self.prefix) :],
+            max_rows=self._max_rows,
+            secured=self._secured,
+        )
         return status, protocol.encode(facts), [_JSON]
+
+    async def _routed(self, scope: Message, receive: Receive, path: str) -> Reply:
+        if scope["method"] != "POST":
+            return self._method_not_allowed("POST")
+        try:
+            body = await _body(receive)
+        except RowError as error:
+            return self._problem(413, str(error))
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            return await self._routes.answer(path, headers, body)
+        except ServiceError as error:
+            return self._problem(503, str(error))
+
+    def _choose_by(self, headers: Headers, pinned: str | None) -> Served:
+        return self._host.choose(headers.get(_SESSION), pinned or headers.get(_PIN))
+
+    async def _ask(self, served: Served, rows: Rows, began: float) -> Answered | Reply:
+        """Answer decoded rows for another protocol."""
+        try:
+            if served.seconds(len(rows)) <= INLINE_SECONDS:
+                answer = served.predict(rows)
+            elif self._slow_pending >= SLOW_LIMIT:
+                return self._problem(
+                    503, f"service '{self.service}' has {SLOW_LIMIT} slow requests waiting; try again."
+                )
+            else:
+                self._slow_pending += 1
+                try:
+                    answer = await asyncio.get_running_loop().run_in_executor(self._slow, served.predict, rows)
+                finally:
+                    self._slow_pending -= 1
+        except RowError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a version at fault is counted and must not end the replica
+            return self._reply(served, error, began)
+        request_id = self._answers.new_id(served.live.number)
+        self._answers.remember(request_id, served.live.number, answer.outcomes)
+        served.counters.answered(perf_counter() - began, answer.outcomes, labelled=served.labelled)
+        return Answered(answer.records, request_id)
 
     def _told(self, body: bytes) -> Reply:
         try:

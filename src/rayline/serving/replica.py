@@ -11,8 +11,10 @@ from functools import partial
 from random import getrandbits
 from typing import Any
 
+from rayline.config import AccessConfig
 from rayline.errors import ServiceError
 from rayline.serving import frontdoor
+from rayline.serving.access import Tokens
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
@@ -31,11 +33,13 @@ class ReplicaSettings:
         service: the service's name.
         storage: where bundles, plan and feedback lie.
         max_rows: per request.
+        access: where the tokens lie; every replica reads them for itself, so that none goes through Ray.
     """
 
     service: str
     storage: str
     max_rows: int
+    access: AccessConfig
 
 
 class Replica:
@@ -64,6 +68,7 @@ class Replica:
             pass_on=self._follower.pass_on,
             max_rows=settings.max_rows,
             peers=Peers() if frontdoor.requests_come_direct() else None,
+            tokens=Tokens.read(settings.access),
         )
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
