@@ -10,6 +10,7 @@ from typing import Any
 
 from array_examples import array_bundle
 from rayline.serving.access import Tokens
+from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.host import Host
@@ -18,6 +19,7 @@ from registry_examples import make_bundle, mixed_table, real_table
 
 TAG = "00c0ffee"
 NO_TOKENS = Tokens()
+LIMITS = Limits(max_rows=100)
 
 
 @dataclass
@@ -35,7 +37,13 @@ class App:
     """One replica's application and what it needs."""
 
     def __init__(
-        self, folder: Path, task: str, *, tokens: Tokens = NO_TOKENS, peers: Any = frozenset({"127.0.0.1"})
+        self,
+        folder: Path,
+        task: str,
+        limits: Limits = LIMITS,
+        *,
+        tokens: Tokens = NO_TOKENS,
+        peers: Any = frozenset({"127.0.0.1"}),
     ) -> None:
         if task == "arrays":
             self.bundles = [array_bundle(folder / str(seed), seed) for seed in (1, 2)]
@@ -55,7 +63,7 @@ class App:
             answers,
             Feedback(self.host, answers, self.log, TAG),
             pass_on=lambda *truth: self.passed_on.append(truth),
-            max_rows=100,
+            limits=limits,
             peers=peers,
             tokens=tokens,
         )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from rayline.errors import RowError, suggestion
 from rayline.serving.oip import Asked
 from rayline.serving.oip_tensors import to_binary
+
+if TYPE_CHECKING:
+    from rayline.registry.predictor import Predictions
 
 BINARY = b"application/octet-stream"
 JSON = b"application/json"
@@ -45,40 +49,30 @@ def refuse_unknown_outputs(asked: Asked, classes: Sequence[str]) -> None:
             raise RowError(0, None, name, f"is no output. {suggestion(name, names)}")
 
 
-def write(
-    asked: Asked, records: Sequence[Mapping[str, Any]], classes: Sequence[str], facts: Mapping[str, Any]
-) -> Written:
+def write(asked: Asked, predictions: Predictions, facts: Mapping[str, Any]) -> Written:
     """Return the answer to a request.
 
     Args:
         asked: the request.
-        records: one answer for each row, as ``Predictions.records`` has them.
-        classes: in the order of their probabilities; empty for a regression.
+        predictions: one answer for each row.
         facts: what stands beside the outputs, such as ``model_name``.
     """
     described: list[dict[str, Any]] = []
     tensors: list[bytes] = []
-    for output in outputs_of(classes):
+    for output in outputs_of(predictions.labels or ()):
         name, datatype = output["name"], output["datatype"]
         if asked.outputs is not None and name not in asked.outputs:
             continue
         binary = asked.binary if asked.outputs is None else asked.outputs[name]
-        values = _values(name, records, classes)
-        each = {"name": name, "datatype": datatype, "shape": [len(records), *output["shape"][1:]]}
+        each = {"name": name, "datatype": datatype, "shape": [len(predictions), *output["shape"][1:]]}
+        values: Any = predictions.outcomes if name != "probabilities" else predictions.probabilities
         if binary:
             tensors.append(to_binary(datatype, values))
             each["parameters"] = {"binary_data_size": len(tensors[-1])}
         else:
-            each["data"] = values
+            each["data"] = values if isinstance(values, list) else np.ravel(values).tolist()
         described.append(each)
     head = _encode({**({"id": asked.id} if asked.id is not None else {}), **facts, "outputs": described})
     if not tensors:
         return Written(head, JSON, None)
     return Written(b"".join((head, *tensors)), BINARY, len(head))
-
-
-def _values(name: str, records: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[Any]:
-    """Return the values of one output in row-major order."""
-    if name != "probabilities":
-        return [record[name] for record in records]
-    return [record["probabilities"][label] for record in records for label in classes]

@@ -69,7 +69,7 @@ def from_binary(tensor: Tensor, data: memoryview, total: int, count: int, shape:
     return list(values.reshape(count, *shape)) if shape else values.tolist()
 
 
-def to_binary(datatype: str, values: Sequence[Any]) -> bytes:
+def to_binary(datatype: str, values: Any) -> bytes:
     """Return values as a binary tensor."""
     if datatype == "BYTES":
         texts = [each.encode("utf-8") for each in values]

@@ -8,38 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
-
-import msgspec
 
 from rayline.errors import NotFoundError, RowError
 from rayline.serving import invocations, oip, oip_answer, protocol
+from rayline.serving.answering import Finished, Result
+from rayline.serving.batching import Rows
 from rayline.serving.served import Served
 
 Reply = tuple[int, bytes, list[tuple[bytes, bytes]]]
 Headers = dict[bytes, str]
 
 _JSON = (b"content-type", b"application/json")
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+INLINE_BYTES = 32 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Rows that were answered and counted: one record each, and the request's id."""
+Choose = Callable[[Headers, str | None], tuple[Served, str | None]]
+"""Gives version and session of a request by its headers and the version that its path names; see ``Host.choose``."""
 
-    records: list[dict[str, Any]]
-    request_id: str
+Answer = Callable[[Served, Rows | Callable[[], Rows], float, str | None], Awaitable[Result]]
+"""See ``Answering.answered``."""
 
-
-Choose = Callable[[Headers, str | None], Served]
-"""Chooses the version of a request by its headers and the version that its path names. Raises ``NotFoundError``."""
-
-Ask = Callable[[Served, list[protocol.Row], float], Awaitable[Answered | Reply]]
-"""Answers decoded rows with a version, since a moment of ``perf_counter``; or gives the reply of a failure.
-
-Raises ``RowError``.
-"""
+Fail = Callable[[Served, Result], Reply]
+"""Gives the reply to a request that failed for no fault of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +40,27 @@ class Routes:
         service: its name.
         max_rows: per request.
         choose: gives the version that answers.
-        ask: answers rows.
+        answer: answers rows.
+        fail: writes a failure.
     """
 
     service: str
     max_rows: int
     choose: Choose
-    ask: Ask
+    answer: Answer
+    fail: Fail
 
     def takes(self, path: str) -> bool:
         """Tell whether a path, after the service's prefix, takes a POST of rows."""
         return path == "/invocations" or (path.startswith("/v2/models/") and path.endswith("/infer"))
 
-    async def answer(self, path: str, headers: Headers, body: bytes) -> Reply:
-        """Answer a POST on a path that is taken.
+    async def reply(self, path: str, headers: Headers, body: bytes, began: float) -> Reply:
+        """Answer a POST on a path that is taken, which came at ``began`` of ``time.perf_counter``.
 
         Raises:
             ServiceError: no version is loaded.
         """
-        began = perf_counter()
-        if "content-encoding" in (each.decode("latin-1") for each in headers):
+        if b"content-encoding" in headers:
             return problem(415, "a body must not be compressed here; leave Content-Encoding out.")
         try:
             if path == "/invocations":
@@ -81,21 +72,27 @@ class Routes:
             return 400 if error.column is None else 422, protocol.encode(protocol.refusal(error)), [_JSON]
 
     async def _infer(self, path: str, headers: Headers, body: bytes, began: float) -> Reply:
-        served = self.choose(headers, self._version(path))
+        served, session = self.choose(headers, self._version(path))
         features = served.bundle.features
         shapes = {name: features.schema.column(name).shape or () for name in served.columns}
-        asked = oip.read(body, headers.get(oip.HEADER), shapes, self.max_rows)
-        oip_answer.refuse_unknown_outputs(asked, features.classes)
-        answered = await self.ask(served, asked.rows, began)
-        if not isinstance(answered, Answered):
-            return answered
+        read: list[oip.Asked] = []
+
+        def rows() -> Rows:
+            asked = oip.read(body, headers.get(oip.HEADER), shapes, self.max_rows)
+            oip_answer.refuse_unknown_outputs(asked, features.classes)
+            read.append(asked)
+            return asked.rows
+
+        finished = await self._finished(served, rows, body, began, session)
+        if not isinstance(finished, Finished):
+            return self.fail(served, finished)
         facts = {
             "model_name": self.service,
             "model_version": str(served.live.number),
-            "parameters": {"request_id": answered.request_id},
+            "parameters": {"request_id": finished.request_id},
         }
-        written = oip_answer.write(asked, answered.records, features.classes, facts)
-        told = _told(served, answered, written.content_type)
+        written = oip_answer.write(read[0], finished.predictions, facts)
+        told = _told(finished, written.content_type)
         if written.head_length is not None:
             told.append((oip.HEADER, b"%d" % written.head_length))
         return 200, written.body, told
@@ -104,19 +101,32 @@ class Routes:
         kind, *settings = [part.strip().lower() for part in headers.get(b"content-type", "").split(";")]
         if any(setting not in ("", "charset=utf-8") for setting in settings):
             return problem(415, f"content type parameters {settings} are not served; send UTF-8.")
-        served = self.choose(headers, None)
-        if kind == "text/csv":
-            schema = served.bundle.features.schema
-            numbers = [name for name in served.columns if schema.column(name).kind == "numeric"]
-            rows = invocations.read_csv(body, numbers, self.max_rows)
-        elif kind in ("application/json", ""):
-            rows = invocations.read_json(body, self.max_rows)
-        else:
+        if kind not in ("application/json", "text/csv", ""):
             return problem(415, f"content type '{kind}' is not served; send application/json or text/csv.")
-        answered = await self.ask(served, rows, began)
-        if not isinstance(answered, Answered):
-            return answered
-        return 200, _encode(invocations.predictions(answered.records)), _told(served, answered, oip_answer.JSON)
+        served, session = self.choose(headers, None)
+        schema = served.bundle.features.schema
+
+        def rows() -> Rows:
+            if kind != "text/csv":
+                return invocations.read_json(body, self.max_rows)
+            numbers = [name for name in served.columns if schema.column(name).kind == "numeric"]
+            return invocations.read_csv(body, numbers, self.max_rows)
+
+        finished = await self._finished(served, rows, body, began, session)
+        if not isinstance(finished, Finished):
+            return self.fail(served, finished)
+        answer = protocol.encode(invocations.predictions(finished.predictions.records()))
+        return 200, answer, _told(finished, oip_answer.JSON)
+
+    async def _finished(
+        self, served: Served, rows: Callable[[], Rows], body: bytes, began: float, session: str | None
+    ) -> Result:
+        """Answer a body's rows; a large one is read on a thread. Raises ``RowError``."""
+        ready = rows() if len(body) <= INLINE_BYTES else rows
+        finished = await self.answer(served, ready, began, session)
+        if isinstance(finished, RowError):
+            raise finished
+        return finished
 
     def _version(self, path: str) -> str | None:
         """Return the version that a path names, or None. Raises ``NotFoundError`` where it is another model's."""
@@ -135,9 +145,9 @@ def problem(status: int, message: str) -> Reply:
     return status, protocol.encode(protocol.problem(message)), [_JSON]
 
 
-def _told(served: Served, answered: Answered, content_type: bytes) -> list[tuple[bytes, bytes]]:
+def _told(finished: Finished, content_type: bytes) -> list[tuple[bytes, bytes]]:
     return [
         (b"content-type", content_type),
-        (b"x-rayline-version", served.number_text),
-        (b"x-request-id", answered.request_id.encode("ascii")),
+        (b"x-rayline-version", finished.served.number_text),
+        (b"x-request-id", finished.request_id.encode("ascii")),
     ]
