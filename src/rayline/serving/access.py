@@ -138,22 +138,23 @@ def _read(path: str | None, key: str) -> bytes | None:
         return None
     make = f"Make one: {_MAKE.format(path=path)}"
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     except FileNotFoundError as error:
         raise NotFoundError(f"service.access.{key} '{path}' does not exist. {make}") from error
     except OSError as error:
         raise ConfigError(f"service.access.{key} '{path}' cannot be read: {error.strerror}. {make}") from error
-    with os.fdopen(file, "rb") as opened:
-        found = os.fstat(opened.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"service.access.{key} '{path}' is no plain file. {make}")
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+            raise ConfigError(f"service.access.{key} '{path}' is no plain file of your own. {make}")
         if found.st_mode & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
             raise ConfigError(
-                f"service.access.{key} '{path}' has mode {mode:04o}, so that others on this machine can read it;"
-                f" it must be 0600: chmod 600 {path}"
+                f"service.access.{key} '{path}' has mode {stat.S_IMODE(found.st_mode):04o}, so that others on this"
+                f" machine can read it; it must be 0600: chmod 600 {path}"
             )
-        text = opened.read(4096).decode("ascii", "replace").strip()
+        text = os.read(file, 4096).decode("ascii", "replace").strip()
+    finally:
+        os.close(file)
     if len(text) < SHORTEST or not _TOKEN.fullmatch(text):
         raise ConfigError(
             f"service.access.{key} '{path}' must hold one token of at least {SHORTEST} letters, digits and '-._~+/='."
