@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FEAST := .venv-feast
 FEAST_PINS := tests/feature_store/requirements.txt
+KSERVE := .venv-kserve
+KSERVE_PINS := tests/kserve/requirements.txt
 
-.PHONY: demo test test-feast lint setup lock clean
+.PHONY: demo test test-feast test-kserve lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -17,10 +19,15 @@ test: $(READY) lint
 	$(BIN)/python -m pytest tests/ray
 	$(BIN)/python -m pytest tests/e2e tests/docs
 	$(MAKE) test-feast
+	$(MAKE) test-kserve
 
 # Feast needs an older pandas than ours: its packages lie in an environment of their own, before those of $(VENV).
 test-feast: $(FEAST)/.ready
 	FEAST_USAGE=False PYTHONPATH=$(CURDIR)/src $(FEAST)/bin/python -m pytest tests/feature_store
+
+# kserve's client does not install beside our pins either: it is asked as a process of an environment of its own.
+test-kserve: $(READY) $(KSERVE)/.ready
+	KSERVE_PYTHON=$(CURDIR)/$(KSERVE)/bin/python $(BIN)/python -m pytest tests/kserve
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -48,6 +55,13 @@ $(FEAST)/.ready: $(READY) $(FEAST_PINS)
 		> $$($(FEAST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
 	@touch $@
 
+$(KSERVE)/.ready: $(READY) $(KSERVE_PINS)
+	@echo "Setting up $(KSERVE) from $(KSERVE_PINS)"
+	@rm -rf $(KSERVE)
+	@$(BIN)/python -m venv --without-pip $(KSERVE)
+	@$(BIN)/python -m pip --python $(KSERVE)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(KSERVE_PINS)
+	@touch $@
+
 # Write constraints.txt anew from what the newest allowed versions resolve to.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
@@ -57,4 +71,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(KSERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
