@@ -83,7 +83,15 @@ class Access:
 
     def admits(self, address: str | None) -> bool:
         """Tell at once of a connection that needs no second look; others go to ``refusal``."""
-        return not self._tokens.any and (self.peers is None or address is None or address in self.peers)
+        return not self._tokens.any and self.knows(address)
+
+    def knows(self, address: str | None) -> bool:
+        """Tell whether an address may connect without a token."""
+        return self.peers is None or address is None or address in self.peers
+
+    def token_refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
+        """Return why a request for predictions on a connection of a known address is refused; None where it is not."""
+        return self._without_token(_bearer(headers), inside=False) if self._tokens.requests is not None else None
 
     async def refusal(
         self, address: str | None, path: str, headers: Iterable[tuple[bytes, bytes]], method: str = "GET"
@@ -97,7 +105,7 @@ class Access:
             method: of the request.
         """
         shown = _bearer(headers)
-        known = self.peers is None or address is None or address in self.peers
+        known = self.knows(address)
         if not known and self._opened_by(shown):
             known = True
         elif not known and isinstance(self.peers, Peers):

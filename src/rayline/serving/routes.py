@@ -16,13 +16,13 @@ from rayline.serving.batching import Rows
 from rayline.serving.served import Served
 
 Reply = tuple[int, bytes, list[tuple[bytes, bytes]]]
-Headers = dict[bytes, str]
+HeaderValues = dict[bytes, str]
 
 _JSON = (b"content-type", b"application/json")
 INLINE_BYTES = 32 * 1024
 
 
-Choose = Callable[[Headers, str | None], tuple[Served, str | None]]
+Choose = Callable[[HeaderValues, str | None], tuple[Served, str | None]]
 """Gives version and session of a request by its headers and the version that its path names; see ``Host.choose``."""
 
 Answer = Callable[[Served, Rows | Callable[[], Rows], float, str | None], Awaitable[Result]]
@@ -54,7 +54,7 @@ class Routes:
         """Tell whether a path, after the service's prefix, takes a POST of rows."""
         return path == "/invocations" or (path.startswith("/v2/models/") and path.endswith("/infer"))
 
-    async def reply(self, path: str, headers: Headers, body: bytes, began: float) -> Reply:
+    async def reply(self, path: str, headers: HeaderValues, body: bytes, began: float) -> Reply:
         """Answer a POST on a path that is taken, which came at ``began`` of ``time.perf_counter``.
 
         Raises:
@@ -71,7 +71,7 @@ class Routes:
         except RowError as error:
             return 400 if error.column is None else 422, protocol.encode(protocol.refusal(error)), [_JSON]
 
-    async def _infer(self, path: str, headers: Headers, body: bytes, began: float) -> Reply:
+    async def _infer(self, path: str, headers: HeaderValues, body: bytes, began: float) -> Reply:
         served, session = self.choose(headers, self._version(path))
         features = served.bundle.features
         shapes = {name: features.schema.column(name).shape or () for name in served.columns}
@@ -97,7 +97,7 @@ class Routes:
             told.append((oip.HEADER, b"%d" % written.head_length))
         return 200, written.body, told
 
-    async def _invocations(self, headers: Headers, body: bytes, began: float) -> Reply:
+    async def _invocations(self, headers: HeaderValues, body: bytes, began: float) -> Reply:
         kind, *settings = [part.strip().lower() for part in headers.get(b"content-type", "").split(";")]
         if any(setting not in ("", "charset=utf-8") for setting in settings):
             return problem(415, f"content type parameters {settings} are not served; send UTF-8.")
