@@ -11,9 +11,10 @@ from functools import partial
 from random import getrandbits
 from typing import Any
 
-from rayline.config import ServiceConfig
+from rayline.config import AccessConfig, ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving import frontdoor
+from rayline.serving.access import Tokens
 from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.execution import Execution
@@ -36,6 +37,7 @@ class ReplicaSettings:
         limits: what the replica takes on.
         threads: that compute one forward pass.
         execution: how networks are run; see ``ServiceConfig``.
+        access: where the tokens lie; every replica reads them for itself, so that none goes through Ray.
     """
 
     service: str
@@ -43,6 +45,7 @@ class ReplicaSettings:
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
     execution: Execution = "auto"
+    access: AccessConfig = field(default_factory=AccessConfig)
 
     @classmethod
     def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
@@ -56,7 +59,7 @@ class ReplicaSettings:
             batching=config.batching.enabled,
             batch_rows=config.batching.max_rows,
         )
-        return cls(service, storage, limits, config.threads, config.execution)
+        return cls(service, storage, limits, config.threads, config.execution, config.access)
 
 
 class Replica:
@@ -85,6 +88,7 @@ class Replica:
             pass_on=self._follower.pass_on,
             peers=Peers() if frontdoor.requests_come_direct() else None,
             limits=settings.limits,
+            tokens=Tokens.read(settings.access),
         )
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
