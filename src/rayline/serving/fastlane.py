@@ -63,7 +63,7 @@ def read_head(head: bytes, path: bytes) -> tuple[Headers, int] | None:
     headers: Headers = []
     length = -1
     for name, text in _LINE.findall(match[2]):
-        name, text = name.lower(), text.rstrip(b" \t")
+        name = name.lower()
         if name in _NOT_HERE and text.lower() != b"keep-alive":
             return None
         if name == b"content-length":
