@@ -32,7 +32,7 @@ Headers = list[tuple[bytes, bytes]]
 _TOKEN, _TEXT = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", rb"[^\x00-\x08\x0a-\x1f\x7f]*"
 _HEAD = re.compile(rb"POST ([^ \r\n]+) HTTP/1\.1\r\n((?:%b:%b\r\n)+)" % (_TOKEN, _TEXT))
 _LINE = re.compile(rb"(%b):[ \t]*(%b)\r\n" % (_TOKEN, _TEXT))
-_NOT_HERE = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection"})
+_NOT_HERE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 _STATUS = {each.value: b"HTTP/1.1 %d %b\r\n" % (each.value, each.phrase.encode("ascii")) for each in HTTPStatus}
 
 
@@ -64,7 +64,7 @@ def read_head(head: bytes, path: bytes) -> tuple[Headers, int] | None:
     length = -1
     for name, text in _LINE.findall(match[2]):
         name = name.lower()
-        if name in _NOT_HERE and text.lower() != b"keep-alive":
+        if name in _NOT_HERE or (name == b"connection" and text.lower() != b"keep-alive"):
             return None
         if name == b"content-length":
             if length >= 0 or not text.isdigit() or len(text) > 9:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httptools
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,12 @@ def test_a_plain_head_is_read_here(headers: list[tuple[str, str]]) -> None:
     assert found is not None
     assert found[1] == 12
     assert [name for name, _ in found[0]] == [*(name.lower().encode() for name, _ in headers), b"content-length"]
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "Expect", "Upgrade"])
+@pytest.mark.parametrize("value", ["chunked", "keep-alive", "100-continue", ""])
+def test_what_changes_how_a_body_is_read_is_left_to_the_server(name: str, value: str) -> None:
+    assert read_head(f"POST /churn/predict HTTP/1.1\r\n{name}: {value}\r\nContent-Length: 1\r\n".encode(), PATH) is None
 
 
 def test_no_length_or_two_are_left_to_the_server() -> None:
