@@ -7,8 +7,10 @@ FEAST := .venv-feast
 FEAST_PINS := tests/feature_store/requirements.txt
 PEERS := .venv-peers
 PEERS_PINS := benchmarks/peers/requirements.txt
+KSERVE := .venv-kserve
+KSERVE_PINS := tests/kserve/requirements.txt
 
-.PHONY: demo test test-feast bench-peers lint setup lock clean
+.PHONY: demo test test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -19,10 +21,15 @@ test: $(READY) lint
 	$(BIN)/python -m pytest tests/ray
 	$(BIN)/python -m pytest tests/e2e tests/docs
 	$(MAKE) test-feast
+	$(MAKE) test-kserve
 
 # Feast needs an older pandas than ours: its packages lie in an environment of their own, before those of $(VENV).
 test-feast: $(FEAST)/.ready
 	FEAST_USAGE=False PYTHONPATH=$(CURDIR)/src $(FEAST)/bin/python -m pytest tests/feature_store
+
+# kserve's client does not install beside our pins either: it is asked as a process of an environment of its own.
+test-kserve: $(READY) $(KSERVE)/.ready
+	KSERVE_PYTHON=$(CURDIR)/$(KSERVE)/bin/python $(BIN)/python -m pytest tests/kserve
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -61,6 +68,13 @@ $(PEERS)/.ready: $(READY) $(PEERS_PINS)
 # The servers that benchmarks/serving.py compares with; without them it says which are missing.
 bench-peers: $(PEERS)/.ready
 
+$(KSERVE)/.ready: $(READY) $(KSERVE_PINS)
+	@echo "Setting up $(KSERVE) from $(KSERVE_PINS)"
+	@rm -rf $(KSERVE)
+	@$(BIN)/python -m venv --without-pip $(KSERVE)
+	@$(BIN)/python -m pip --python $(KSERVE)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(KSERVE_PINS)
+	@touch $@
+
 # Write constraints.txt anew from what the newest allowed versions resolve to.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
@@ -70,4 +84,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis

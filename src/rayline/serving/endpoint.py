@@ -5,6 +5,7 @@ It reads and writes HTTP; what lies between, and is the same for every protocol,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +14,14 @@ from typing import Any
 
 from rayline.errors import EnvironmentFailed, NotFoundError, Overloaded, RowError, ServiceError
 from rayline.serving import about, protocol
+from rayline.serving.access import NO_TOKENS, Access, Tokens
 from rayline.serving.answering import Answering, Finished, Limits, Result
 from rayline.serving.batching import Rows
 from rayline.serving.fastlane import Connection, Headers, take_over
 from rayline.serving.feedback import Answers, Feedback, PassOn, RequestId
 from rayline.serving.host import Host
 from rayline.serving.onewrite import respond
+from rayline.serving.routes import HeaderValues, Routes
 from rayline.serving.served import Served
 
 Message = MutableMapping[str, Any]
@@ -54,6 +57,7 @@ class Endpoint:
         pass_on: PassOn,
         peers: Collection[str] | None,
         limits: Limits | None = None,
+        tokens: Tokens = NO_TOKENS,
     ) -> None:
         """Serve under ``/service``.
 
@@ -65,16 +69,19 @@ class Endpoint:
             pass_on: hands truth to the replica that gave the answer.
             peers: addresses that may connect; None allows all, for where an ingress hides the peer.
             limits: what the replica takes on.
+            tokens: what requests must carry.
         """
         self.service = service
         self.prefix = f"/{service}"
         self._host = host
         self._feedback = feedback
         self._pass_on = pass_on
-        self.peers = peers
+        self._access = Access(service, tokens, peers)
+        self._secured = tokens.requests is not None
         self.limits = limits or Limits()
         self.inline_bytes = min(INLINE_BYTES, self.limits.max_body)
         self.answering = Answering(service, answers, self.limits)
+        self._routes = Routes(service, self.limits.max_rows, self._choose_by, self.answering.answered, self.reply)
         self.predict_path = f"{self.prefix}/predict"
         self._feedback_path = f"{self.prefix}/feedback"
 
@@ -91,16 +98,31 @@ class Endpoint:
             raise RuntimeError(f"service '{self.service}' speaks HTTP, not {scope['type']}.")
         began = perf_counter()
         client = scope.get("client")
-        if self.peers is not None and client is not None and client[0] not in self.peers:
-            status, body, headers = self._problem(403, f"'{client[0]}' is no node of this cluster; use the ingress.")
-        elif scope["path"] == self.predict_path:
-            status, body, headers = await self._predict(scope, receive, began)
-        else:
-            status, body, headers = await self._other(scope, receive)
+        address = None if client is None else client[0]
+        refused = None if self._access.admits(address) else await self._refusal(address, scope)
+        try:
+            if refused is not None:
+                status, body, headers = refused
+            elif scope["path"] == self.predict_path:
+                status, body, headers = await self._predict(scope, receive, began)
+            else:
+                status, body, headers = await self._other(scope, receive)
+        except Overloaded as error:
+            status, body, headers = self._busy(error)
         headers.append((b"content-length", b"%d" % len(body)))
         await respond(send, status, headers, body)
-        if scope["path"] == self.predict_path:
+        if scope["path"] == self.predict_path and refused is None and self._access.knows(address):
             take_over(self, send)
+
+    async def _refusal(self, address: str | None, scope: Message) -> Reply | None:
+        path = scope["path"][len(self.prefix) :]
+        refused = await self._access.refusal(address, path, scope["headers"], scope["method"])
+        return None if refused is None else self._no_entry(*refused)
+
+    def _no_entry(self, status: int, reason: str) -> Reply:
+        status, body, headers = self._problem(status, reason)
+        challenge = [(b"www-authenticate", f'Bearer realm="{self.service}"'.encode())] if status == 401 else []
+        return status, body, [*headers, *challenge]
 
     async def _predict(self, scope: Message, receive: Receive, began: float) -> Reply:
         if scope["method"] != "POST":
@@ -118,7 +140,9 @@ class Endpoint:
     def predict(self, headers: Headers, body: bytes, connection: Connection) -> None:
         """Answer a small predict request on a connection that was taken over."""
         began = perf_counter()
-        asked: _Asked | Reply | Overloaded | None = self.answering.refused()
+        # A connection may carry the requests of several clients of the ingress, so each shows its own token.
+        no_entry = self._access.token_refusal(headers)
+        asked: _Asked | Reply | Overloaded | None = self._no_entry(*no_entry) if no_entry else self.answering.refused()
         if asked is None:
             asked = self._asked(headers, body)
         if isinstance(asked, _Asked):
@@ -186,10 +210,36 @@ class Endpoint:
             return self._told(body)
         if not self.owns(path):
             return self._problem(404, f"'{path}' is not under '{self.prefix}'.")
+        if self._routes.takes(path[len(self.prefix) :]):
+            return await self._routed(scope, receive, path[len(self.prefix) :])
         if method not in ("GET", "HEAD"):
             return self._method_not_allowed("GET")
-        status, facts = about.answer(self.service, self._host, path[len(self.prefix) :])
+        status, facts = about.answer(
+            self.service,
+            self._host,
+            path[len(self.prefix) :],
+            max_rows=self.limits.max_rows,
+            secured=self._secured,
+        )
         return status, protocol.encode(facts), [_JSON]
+
+    async def _routed(self, scope: Message, receive: Receive, path: str) -> Reply:
+        began = perf_counter()
+        if scope["method"] != "POST":
+            return self._method_not_allowed("POST")
+        try:
+            body = await self._body(receive)
+        except RowError as error:
+            return self._problem(413, str(error))
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            return await self._routes.reply(path, headers, body, began)
+        except ServiceError as error:
+            return self._problem(503, str(error))
+
+    def _choose_by(self, headers: HeaderValues, pinned: str | None) -> tuple[Served, str | None]:
+        session = headers.get(_SESSION)
+        return self._host.choose(session, pinned if pinned is not None else headers.get(_PIN)), session
 
     def _told(self, body: bytes) -> Reply:
         try:
@@ -207,16 +257,19 @@ class Endpoint:
         return 200, protocol.encode({"request_id": truth.request_id, "status": outcome}), [_JSON]
 
     async def _body(self, receive: Receive) -> bytes:
-        """Return a request's body. Raises ``RowError`` where it is too large."""
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        parts, size, limit = [body], len(body), self.limits.max_body
-        while size <= limit:
-            if not message.get("more_body", False):
-                return body if len(parts) == 1 else b"".join(parts)
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+        """Return a request's body. Raises ``RowError`` where it is too large, ``Overloaded`` where it is too slow."""
+        parts: list[bytes] = []
+        size, limit = 0, self.limits.max_body
+        try:
+            async with asyncio.timeout(self.limits.timeout):
+                while size <= limit:
+                    message = await receive()
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if not message.get("more_body", False) and size <= limit:
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except TimeoutError as error:
+            raise Overloaded(f"the body did not come within {self.limits.timeout:g} s; send it again.") from error
         raise RowError(0, None, size, f"bytes were sent, and a body may have {limit}")
 
     def _method_not_allowed(self, allowed: str) -> Reply:

@@ -22,6 +22,7 @@ from rayline.serving.router import choose, chooser
 from rayline.serving.served import Served
 
 LEAVE_SECONDS = 10.0
+LONGEST_NUMBER = 12  # digits that a client may name a version with: Python takes time over very many, and then refuses
 
 Loader = Callable[[str, LiveVersion, tuple[float, ...]], Served]
 
@@ -103,7 +104,7 @@ class Host:
         """
         table = self._table
         if pinned is not None:
-            served = table.versions.get(int(pinned)) if pinned.isdecimal() else None
+            served = table.versions.get(int(pinned)) if pinned.isdecimal() and len(pinned) < LONGEST_NUMBER else None
             if served is None:
                 live = ", ".join(str(number) for number in table.versions) or "none"
                 raise NotFoundError(f"service '{self._service}' has no live version '{pinned}'. Live: {live}.")

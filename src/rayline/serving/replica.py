@@ -11,9 +11,10 @@ from functools import partial
 from random import getrandbits
 from typing import Any
 
-from rayline.config import ServiceConfig
+from rayline.config import AccessConfig, ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving import away, frontdoor
+from rayline.serving.access import Tokens
 from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.execution import Execution
@@ -38,6 +39,7 @@ class ReplicaSettings:
         threads: that compute one forward pass.
         execution: how networks are run; see ``ServiceConfig``.
         memory_limit: of the process, in MiB; None for what the machine has.
+        access: where the tokens lie; every replica reads them for itself, so that none goes through Ray.
     """
 
     service: str
@@ -46,6 +48,7 @@ class ReplicaSettings:
     threads: int = 1
     execution: Execution = "auto"
     memory_limit: float | None = None
+    access: AccessConfig = field(default_factory=AccessConfig)
 
     @classmethod
     def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
@@ -59,7 +62,8 @@ class ReplicaSettings:
             batching=config.batching.enabled,
             batch_rows=config.batching.max_rows,
         )
-        return cls(service, storage, limits, config.threads, config.execution, config.memory_limit_mb)
+        limit = config.memory_limit_mb
+        return cls(service, storage, limits, config.threads, config.execution, limit, config.access)
 
 
 class Replica:
@@ -88,6 +92,7 @@ class Replica:
             pass_on=self._follower.pass_on,
             peers=Peers() if frontdoor.requests_come_direct() else None,
             limits=settings.limits,
+            tokens=Tokens.read(settings.access),
         )
         self._load = Load(frontdoor.lag)
         self._follower.start(feedback)

@@ -16,6 +16,7 @@ import msgspec
 from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving import remote
+from rayline.serving.access import Tokens, refuse_open_host
 from rayline.serving.counters import prediction_edges
 from rayline.serving.ingress import LOOPBACK, check_port
 from rayline.serving.names import live_state_handle, plan_path, service_folder
@@ -264,12 +265,16 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
 
     Raises:
         BundleError: the version cannot be loaded.
+        ConfigError: others could reach it without a token, or a token's file is not as it must be.
+        NotFoundError: a token's file does not exist.
         ClusterError: the port is taken, or this cluster's Serve listens elsewhere.
         ServiceError: the service did not come up.
     """
     import ray
     from ray import serve
 
+    refuse_open_host(config.host, LOOPBACK, config.access)
+    Tokens.read(config.access)
     if not ray.is_initialized():
         raise ClusterError("Ray is not connected; call rayline.cluster.connect first.")
     from rayline.registry.bundle import Bundle
