@@ -5,8 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FEAST := .venv-feast
 FEAST_PINS := tests/feature_store/requirements.txt
+PEERS := .venv-peers
+PEERS_PINS := benchmarks/peers/requirements.txt
+KSERVE := .venv-kserve
+KSERVE_PINS := tests/kserve/requirements.txt
 
-.PHONY: demo test test-feast lint setup lock clean
+.PHONY: demo test test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -17,10 +21,15 @@ test: $(READY) lint
 	$(BIN)/python -m pytest tests/ray
 	$(BIN)/python -m pytest tests/e2e tests/docs
 	$(MAKE) test-feast
+	$(MAKE) test-kserve
 
 # Feast needs an older pandas than ours: its packages lie in an environment of their own, before those of $(VENV).
 test-feast: $(FEAST)/.ready
 	FEAST_USAGE=False PYTHONPATH=$(CURDIR)/src $(FEAST)/bin/python -m pytest tests/feature_store
+
+# kserve's client does not install beside our pins either: it is asked as a process of an environment of its own.
+test-kserve: $(READY) $(KSERVE)/.ready
+	KSERVE_PYTHON=$(CURDIR)/$(KSERVE)/bin/python $(BIN)/python -m pytest tests/kserve
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -39,13 +48,31 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-$(FEAST)/.ready: $(READY) $(FEAST_PINS)
-	@echo "Setting up $(FEAST) from $(FEAST_PINS)"
-	@rm -rf $(FEAST)
-	@$(BIN)/python -m venv --without-pip $(FEAST)
-	@$(BIN)/python -m pip --python $(FEAST)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(FEAST_PINS)
+# An environment of its own: the packages of a list of pins before those of $(VENV).
+define beside
+	@echo "Setting up $(1) from $(2)"
+	@rm -rf $(1)
+	@$(BIN)/python -m venv --without-pip $(1)
+	@$(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(2)
 	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
-		> $$($(FEAST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
+		> $$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
+	@touch $@
+endef
+
+$(FEAST)/.ready: $(READY) $(FEAST_PINS)
+	$(call beside,$(FEAST),$(FEAST_PINS))
+
+$(PEERS)/.ready: $(READY) $(PEERS_PINS)
+	$(call beside,$(PEERS),$(PEERS_PINS))
+
+# The servers that benchmarks/serving.py compares with; without them it says which are missing.
+bench-peers: $(PEERS)/.ready
+
+$(KSERVE)/.ready: $(READY) $(KSERVE_PINS)
+	@echo "Setting up $(KSERVE) from $(KSERVE_PINS)"
+	@rm -rf $(KSERVE)
+	@$(BIN)/python -m venv --without-pip $(KSERVE)
+	@$(BIN)/python -m pip --python $(KSERVE)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(KSERVE_PINS)
 	@touch $@
 
 # Write constraints.txt anew from what the newest allowed versions resolve to.
@@ -57,4 +84,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis

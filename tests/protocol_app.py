@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from array_examples import array_bundle
+from rayline.serving.access import Tokens
+from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.host import Host
@@ -15,6 +18,8 @@ from rayline.serving.plan import LiveVersion, TrafficPlan
 from registry_examples import make_bundle, mixed_table, real_table
 
 TAG = "00c0ffee"
+NO_TOKENS = Tokens()
+LIMITS = Limits(max_rows=100)
 
 
 @dataclass
@@ -31,9 +36,20 @@ class Reply:
 class App:
     """One replica's application and what it needs."""
 
-    def __init__(self, folder: Path, task: str) -> None:
-        table = mixed_table() if task == "mixed" else real_table(task)
-        self.bundles = [make_bundle(folder / str(seed), table, seed=seed) for seed in (1, 2)]
+    def __init__(
+        self,
+        folder: Path,
+        task: str,
+        limits: Limits = LIMITS,
+        *,
+        tokens: Tokens = NO_TOKENS,
+        peers: Any = frozenset({"127.0.0.1"}),
+    ) -> None:
+        if task == "arrays":
+            self.bundles = [array_bundle(folder / str(seed), seed) for seed in (1, 2)]
+        else:
+            table = mixed_table() if task == "mixed" else real_table(task)
+            self.bundles = [make_bundle(folder / str(seed), table, seed=seed) for seed in (1, 2)]
         live = [LiveVersion(n, str(each.path), each.digest) for n, each in enumerate(self.bundles, start=1)]
         self.host = Host("churn", on_change=lambda: None)
         self.plan = TrafficPlan.first("churn", live[0]).adding(live[1]).weighing(1, {1: 50, 2: 50})
@@ -47,8 +63,9 @@ class App:
             answers,
             Feedback(self.host, answers, self.log, TAG),
             pass_on=lambda *truth: self.passed_on.append(truth),
-            max_rows=100,
-            peers={"127.0.0.1"},
+            limits=limits,
+            peers=peers,
+            tokens=tokens,
         )
         self.rows = [dict(row) for row in self.bundles[0].example]
 

@@ -20,6 +20,7 @@ from msgspec import Struct
 from rayline.config.data import DataConfig
 from rayline.config.history import FEAST, JoinConfig, feast_place
 from rayline.config.project import Config
+from rayline.config.service import AccessConfig
 from rayline.config.values import set_values
 from rayline.errors import ConfigError, NotFoundError, shown, suggestion
 
@@ -44,8 +45,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Returns:
         The configuration, with ``data.source``, the files of ``data.split``, a SQLite database of ``data.sql``,
-        ``validate.schema``, ``storage`` and a file of ``registry.tracking_uri`` made absolute (other URIs are left
-        alone).
+        ``validate.schema``, ``storage``, the files of ``service.access`` and a file of ``registry.tracking_uri`` made
+        absolute (other URIs are left alone).
 
     Raises:
         NotFoundError: there is no such file.
@@ -185,9 +186,15 @@ def _anchored(config: Config, folder: Path) -> Config:
     registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
     schema = config.validate.schema
     validate = msgspec.structs.replace(config.validate, schema=schema and str(folder / schema))
+    service = msgspec.structs.replace(config.service, access=_anchored_access(config.service.access, folder))
     return msgspec.structs.replace(
-        config, data=data, features=features, storage=storage, registry=registry, validate=validate
+        config, data=data, features=features, storage=storage, registry=registry, validate=validate, service=service
     )
+
+
+def _anchored_access(access: AccessConfig, folder: Path) -> AccessConfig:
+    files = {name: str(folder / file) for name, file in msgspec.structs.asdict(access).items() if file is not None}
+    return msgspec.structs.replace(access, **files)
 
 
 def _anchored_join(join: JoinConfig, folder: Path) -> JoinConfig:

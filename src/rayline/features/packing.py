@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayline.errors import SchemaError
+from rayline.features import arrow_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,14 +64,7 @@ def to_bytes(table: pa.Table) -> bytes:
 
 def from_bytes(content: bytes) -> pa.Table:
     """Return the table of an Arrow IPC file, every offset and text in it checked. Raises ``SchemaError``."""
-    import pyarrow as pa
-
-    try:
-        table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise SchemaError(f"the state's Arrow file is damaged: {error}. Make it anew with `--fresh`.") from error
-    return table
+    return arrow_file.read(content)
 
 
 def _taken_out(value: Any, place: tuple[str, ...], lists: dict[str, Any]) -> Any:

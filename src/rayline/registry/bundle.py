@@ -14,6 +14,7 @@ import msgspec
 from rayline.config import ModelConfig, Task, plain
 from rayline.errors import BundleError, SchemaError
 from rayline.features import packing
+from rayline.features.declared_sizes import refuse_absurd_sizes
 from rayline.features.online.declared import HistoryNeed
 from rayline.features.schema import digest_of
 from rayline.features.transform import FittedFeatureSet
@@ -21,6 +22,9 @@ from rayline.registry import manifest as laws
 from rayline.registry.manifest import Manifest
 from rayline.registry.networks import read_network, write_network
 from rayline.registry.predictor import Predictor
+
+DAMAGED = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What code raises that is given a state which no fit has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Bundle:
             for name in (laws.FEATURES, laws.REFERENCE, laws.EXAMPLE, laws.LINEAGE)
         }
         content = laws.checked(folder, manifest, laws.ARRAYS) if laws.ARRAYS in manifest.files else None
+        _refuse_other_kinds(state, folder)
         features = _features(state[laws.FEATURES], content, folder, manifest)
         example = tuple(state[laws.EXAMPLE])
         history = _history(folder, manifest)
@@ -86,7 +91,11 @@ class Bundle:
         """
         name = self.manifest.network
         content = laws.checked(self.path, self.manifest, name)
-        return Predictor(self.features, read_network(name, content, self.features, f"bundle '{self.path}': {name}"))
+        try:
+            network = read_network(name, content, self.features, f"bundle '{self.path}': {name}")
+        except DAMAGED as error:
+            raise BundleError(f"bundle '{self.path}': {name} does not fit {laws.FEATURES}: {error!r}.") from error
+        return Predictor(self.features, network)
 
 
 def write_bundle(
@@ -151,13 +160,23 @@ def _write_features(folder: Path, features: FittedFeatureSet) -> None:
         (folder / laws.ARRAYS).write_bytes(packing.to_bytes(table))
 
 
+def _refuse_other_kinds(state: Mapping[str, Any], folder: Path) -> None:
+    rows = state[laws.EXAMPLE]
+    for name in (laws.FEATURES, laws.REFERENCE, laws.LINEAGE):
+        if not isinstance(state[name], dict):
+            raise BundleError(f"bundle '{folder}': {name} must hold an object.")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BundleError(f"bundle '{folder}': {laws.EXAMPLE} must hold a list of rows.")
+
+
 def _features(raw: Any, arrays: bytes | None, folder: Path, manifest: Manifest) -> FittedFeatureSet:
     try:
         raw = packing.unpacked(raw, None if arrays is None else packing.from_bytes(arrays))
+        refuse_absurd_sizes(raw)
         features = FittedFeatureSet.from_json(raw)
-    except SchemaError as error:
+        found = digest_of(raw)  # of what was written: an older format, once upgraded, has another fingerprint
+    except (SchemaError, BundleError, *DAMAGED) as error:
         raise BundleError(f"bundle '{folder}': {laws.FEATURES} cannot be used: {error}") from error
-    found = digest_of(raw)  # of what was written: an older format, once upgraded, has another fingerprint
     if found != manifest.features:
         raise BundleError(
             f"bundle '{folder}': {laws.FEATURES} has the fingerprint {found}, and the network was"
@@ -175,7 +194,7 @@ def _history(folder: Path, manifest: Manifest) -> HistoryNeed | None:
         return None
     try:
         return HistoryNeed.from_json(_decoded(laws.checked(folder, manifest, laws.HISTORY), folder / laws.HISTORY))
-    except SchemaError as error:
+    except (SchemaError, *DAMAGED) as error:
         raise BundleError(f"bundle '{folder}': {laws.HISTORY} cannot be used: {error}") from error
 
 
@@ -186,5 +205,5 @@ def _write_json(path: Path, value: Any) -> None:
 def _decoded(content: bytes, path: Path) -> Any:
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"bundle '{path.parent}': {path.name} is not JSON: {error}.") from error

@@ -29,6 +29,10 @@ def fetched(version: Version, into: Path, download: Callable[[Path], Path]) -> P
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=into) as temporary:
             bundle = download(Path(temporary))
+            if bundle.is_symlink():
+                raise BundleError(
+                    f"version {version.number} of '{version.name}' was downloaded as a link to elsewhere."
+                )
             _check(Bundle.load(bundle), version)
             with contextlib.suppress(FileExistsError, OSError):  # another process was first; its copy is checked below
                 os.rename(bundle, target)

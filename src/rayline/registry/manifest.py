@@ -1,10 +1,15 @@
-"""The manifest of a bundle: which files it holds, and the SHA-256 of each. Nothing is read before it is checked."""
+"""The manifest of a bundle: which files it holds, and the SHA-256 of each. Nothing is read before it is checked.
+
+A manifest proves that files are whole, not that they are honest: whoever can write a bundle can write its manifest. So
+names, kinds and sizes are held against lists of our own first, and each format has its own checks where it is read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,10 @@ _STATE = frozenset({FEATURES, REFERENCE, EXAMPLE, LINEAGE})
 _OPTIONAL = frozenset({ARRAYS, HISTORY})
 _NETWORKS = frozenset({MLP_WEIGHTS, PROGRAM, ESTIMATOR, BOOSTER})
 _ALLOWED = _STATE | _OPTIONAL | _NETWORKS
+MOST_BYTES = {MANIFEST: 2**20, ARRAYS: 2**31, **dict.fromkeys(_STATE | {HISTORY}, 2**28)}
+MOST_NETWORK_BYTES = 2**36
+"""How large a file may be, in bytes: far beyond what an honest one takes, and what a machine can still bear."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _MAKE_ANEW = "Fetch the version again from the registry, or make a new one with `rayline run --fresh`."
 
@@ -103,8 +112,9 @@ def verified(folder: Path) -> tuple[Manifest, str]:
 
 def checked(folder: Path, manifest: Manifest, name: str) -> bytes:
     """Return the bytes of one file, once they are known to be the manifest's. Raises ``BundleError``."""
-    content = _regular(folder, name)
-    expected, found = manifest.files[name], _entry(content)
+    expected = manifest.files[name]
+    content = _regular(folder, name, expected.bytes)
+    found = _entry(content)
     if found != expected:
         raise BundleError(
             f"bundle '{folder}': {name} was changed: SHA-256 {found.sha256[:12]}… ({found.bytes} bytes), but the"
@@ -120,7 +130,7 @@ def _entry(content: bytes) -> Entry:
 def _decoded(folder: Path, raw: bytes) -> Manifest:
     try:
         values = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"bundle '{folder}': {MANIFEST} is not JSON: {error}. {_MAKE_ANEW}") from error
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
@@ -160,9 +170,27 @@ def _check_folder(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _regular(folder: Path, name: str) -> bytes:
-    path = folder / name
-    if path.is_symlink() or not path.is_file():
-        reason = "is a link or no plain file" if path.is_symlink() or path.exists() else "is missing"
-        raise BundleError(f"bundle '{folder}': {name} {reason}. {_MAKE_ANEW}")
-    return path.read_bytes()
+def _regular(folder: Path, name: str, size: int | None = None) -> bytes:
+    """Return the bytes of a plain file, of exactly ``size`` bytes where that is known."""
+    try:
+        file = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise BundleError(f"bundle '{folder}': {name} is missing. {_MAKE_ANEW}") from error
+    except OSError as error:
+        raise BundleError(f"bundle '{folder}': {name} is a link or no plain file. {_MAKE_ANEW}") from error
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise BundleError(f"bundle '{folder}': {name} is a link or no plain file. {_MAKE_ANEW}")
+        most = MOST_BYTES.get(name, MOST_NETWORK_BYTES)
+        if found.st_size > most:
+            raise BundleError(f"bundle '{folder}': {name} has {found.st_size:,} bytes, and may have {most:,}.")
+        if size is not None and found.st_size != size:
+            raise BundleError(
+                f"bundle '{folder}': {name} was changed: it has {found.st_size} bytes, but the manifest says"
+                f" {size}. {_MAKE_ANEW}"
+            )
+        with os.fdopen(file, "rb", closefd=False) as opened:
+            return opened.read(found.st_size)
+    finally:
+        os.close(file)

@@ -1,25 +1,51 @@
-"""What a service says of itself: its traffic, its health and the Open Inference Protocol's model pages. Pure."""
+"""What a service says of itself: its traffic, its health and the Open Inference Protocol's pages of server and model.
+
+Pure. The description for machines, ``/openapi.json``, is made in ``openapi``.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rayline.serving.host import Host
+import rayline
+from rayline.features.schema import ColumnSchema
+from rayline.serving import openapi
+from rayline.serving.host import LONGEST_NUMBER, Host
+from rayline.serving.oip_answer import outputs_of
 from rayline.serving.served import Served
 
-_DATATYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "datetime": "BYTES"}
+DATATYPES = {
+    "numeric": "FP64",
+    "boolean": "BOOL",
+    "categorical": "BYTES",
+    "datetime": "BYTES",
+    "text": "BYTES",
+    "vector": "FP32",
+    "image": "FP32",
+}
+"""The Open Inference Protocol's datatype that each kind of column is described with; others that fit are read too."""
 
 Page = tuple[int, dict[str, Any]]
 
 
-def answer(service: str, host: Host, path: str) -> Page:
-    """Return status and body of a GET on ``path``, which is what follows the service's prefix."""
+def answer(service: str, host: Host, path: str, *, max_rows: int, secured: bool) -> Page:
+    """Return status and body of a GET on ``path``, which is what follows the service's prefix.
+
+    ``max_rows`` is the most that a request may hold, and ``secured`` says that it needs a token.
+    """
     if path in ("", "/"):
         return _service(service, host)
     if path == "/v2/health/live":
         return 200, {"live": True}
-    if path == "/v2/health/ready":
+    if path in ("/v2/health/ready", "/ping", "/health"):
         return _ready(_is_ready(host))
+    if path == "/version":
+        return 200, {"version": rayline.__version__}
+    if path in ("/v2", "/v2/"):
+        return 200, {"name": "rayline", "version": rayline.__version__, "extensions": ["binary_tensor_data"]}
+    if path == "/openapi.json":
+        served = host.table.versions.get(host.plan.stable) if host.plan else None
+        return (200, openapi.document(service, served, max_rows, secured=secured)) if served else _ready(False)
     if path.startswith("/v2/models/"):
         return _model(service, host, path.removeprefix("/v2/models/").split("/"))
     return _missing(f"service '{service}' has no page '{path}'. POST rows to /{service}/predict.")
@@ -47,7 +73,7 @@ def _is_ready(host: Host) -> bool:
 
 
 def _ready(ready: bool) -> Page:
-    return (200 if ready else 503), {"ready": ready}
+    return (200 if ready else 503), ({"ready": True} if ready else {"ready": False, "error": "no version is loaded."})
 
 
 def _model(service: str, host: Host, parts: list[str]) -> Page:
@@ -61,7 +87,7 @@ def _model(service: str, host: Host, parts: list[str]) -> Page:
         case ["ready"]:
             return _ready(_is_ready(host))
         case ["versions", number, *rest] if rest in ([], ["ready"]):
-            one = versions.get(int(number)) if number.isdecimal() else None
+            one = versions.get(int(number)) if number.isdecimal() and len(number) < LONGEST_NUMBER else None
             if one is None:
                 live = ", ".join(str(each) for each in versions) or "none"
                 return _missing(f"service '{service}' has no live version '{number}'. Live: {live}.")
@@ -71,25 +97,18 @@ def _model(service: str, host: Host, parts: list[str]) -> Page:
 
 def _facts(service: str, versions: list[int], served: Served) -> dict[str, Any]:
     schema = served.bundle.features.schema
-    inputs = [
-        {"name": column.name, "datatype": _DATATYPES[column.kind], "shape": [-1]}
-        for column in schema.columns
-        if column.name in served.columns
-    ]
-    if served.labelled:
-        outputs = [
-            {"name": "label", "datatype": "BYTES", "shape": [-1]},
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(schema.classes)]},
-        ]
-    else:
-        outputs = [{"name": "prediction", "datatype": "FP64", "shape": [-1]}]
     return {
         "name": service,
         "versions": [str(number) for number in versions],
         "platform": "rayline",
-        "inputs": inputs,
-        "outputs": outputs,
+        "inputs": [_input(schema.column(name)) for name in served.columns],
+        "outputs": outputs_of(schema.classes if served.labelled else ()),
+        "parameters": {"execution": served.engine[0], "execution_why": served.engine[1]},
     }
+
+
+def _input(column: ColumnSchema) -> dict[str, Any]:
+    return {"name": column.name, "datatype": DATATYPES[column.kind], "shape": [-1, *(column.shape or ())]}
 
 
 def _missing(message: str) -> Page:

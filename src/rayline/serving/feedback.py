@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from rayline.errors import RowError, ServiceError
 from rayline.serving import protocol
-from rayline.serving.host import Host
+from rayline.serving.host import LONGEST_NUMBER, Host
 
 Joined = Literal["joined", "duplicate", "unmatched", "elsewhere"]
 
@@ -41,7 +41,9 @@ class RequestId:
     def parse(cls, text: str) -> RequestId | None:
         """Return the parts, or None where the text is no request id."""
         number, dash, rest = text.partition("-")
-        if not dash or not number.isdecimal() or len(rest) != 16 or any(c not in "0123456789abcdef" for c in rest):
+        if not dash or not number.isdecimal() or len(number) >= LONGEST_NUMBER:
+            return None
+        if len(rest) != 16 or any(c not in "0123456789abcdef" for c in rest):
             return None
         return cls(int(number), rest[:8])
 

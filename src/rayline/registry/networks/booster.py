@@ -71,7 +71,7 @@ def refuse_unsound(content: bytes, inputs: int, outputs: int, task: Task, place:
         _check(model["learner"], inputs, outputs, task)
     except BundleError as error:
         raise BundleError(f"{place}: {error}") from error
-    except (KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError, RecursionError) as error:
         raise BundleError(f"{place} is no JSON model of XGBoost: {type(error).__name__} {error}.") from error
 
 

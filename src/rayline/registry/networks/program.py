@@ -132,8 +132,9 @@ def refuse_code(content: bytes, place: str) -> None:
     """Raise ``BundleError`` where an archive holds anything but plain tensors and a graph of known operators."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _refuse_bomb(archive, len(content), place)
             entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         raise BundleError(f"{place} is no archive of torch.export: {error}.") from error
     root = entries[0][0].partition("/")[0] if entries else ""
     seen: set[str] = set()
@@ -152,12 +153,22 @@ def refuse_code(content: bytes, place: str) -> None:
         raise BundleError(f"{place} holds no graph (models/model.json).")
 
 
+def _refuse_bomb(archive: zipfile.ZipFile, size: int, place: str) -> None:
+    """Raise ``BundleError`` where an archive would unpack to more than it has bytes: torch compresses nothing."""
+    unpacked = 0
+    for entry in archive.infolist():
+        unpacked += entry.file_size
+        if entry.compress_type != zipfile.ZIP_STORED or unpacked > size:
+            raise BundleError(f"{place} is packed so that {size:,} bytes become more; torch.export packs nothing.")
+
+
 def _check_json(data: bytes, place: str) -> None:
     try:
         values = json.loads(data)
-    except ValueError as error:
+        pairs = list(_pairs(values))
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{place} is not JSON: {error}.") from error
-    for key, value in _pairs(values):
+    for key, value in pairs:
         if key == "use_pickle" and value is not False:
             raise BundleError(f"{place} holds a pickled tensor, and pickles can run any code.")
         if key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
