@@ -65,7 +65,7 @@ def _why(config: Config, step: str, cached: bool) -> str:
 
 def _release_step(config: Config, version: int | None) -> PlannedStep:
     """Compare what is live with the version that the run would release; None is one that has no number yet."""
-    live = ask(service_url(config))
+    live = ask(service_url(config), config.service.access)
     cpus = config.service.replicas * config.service.num_cpus
     if live is None:
         return PlannedStep("release", False, cpus, "no service is live: the version gets all traffic at once")
