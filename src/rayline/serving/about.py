@@ -103,6 +103,7 @@ def _facts(service: str, versions: list[int], served: Served) -> dict[str, Any]:
         "platform": "rayline",
         "inputs": [_input(schema.column(name)) for name in served.columns],
         "outputs": outputs_of(schema.classes if served.labelled else ()),
+        "parameters": {"execution": served.engine[0], "execution_why": served.engine[1]},
     }
 
 

@@ -157,7 +157,7 @@ class Endpoint:
             elif name == _PIN:
                 pinned = value.decode("latin-1")
         try:
-            served = self._host.choose(session, pinned)
+            served = self._host.choose(session, pinned, headers)
         except NotFoundError as error:
             return self._problem(404, str(error), live=list(self._host.table.versions))
         except ServiceError as error:

@@ -13,17 +13,19 @@ from typing import Any
 
 from rayline.config import AccessConfig, ServiceConfig
 from rayline.errors import ServiceError
-from rayline.serving import frontdoor
+from rayline.serving import away, frontdoor
 from rayline.serving.access import Tokens
 from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
+from rayline.serving.execution import Execution
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
+from rayline.serving.load import Load
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
-from rayline.serving.served import Served
+from rayline.serving.scaling import METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class ReplicaSettings:
         limits: what the replica takes on.
         threads: that compute one forward pass.
         execution: how networks are run; see ``ServiceConfig``.
+        memory_limit: of the process, in MiB; None for what the machine has.
         access: where the tokens lie; every replica reads them for itself, so that none goes through Ray.
     """
 
@@ -43,7 +46,8 @@ class ReplicaSettings:
     storage: str
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
-    execution: str = "auto"
+    execution: Execution = "auto"
+    memory_limit: float | None = None
     access: AccessConfig = field(default_factory=AccessConfig)
 
     @classmethod
@@ -58,7 +62,7 @@ class ReplicaSettings:
             batching=config.batching.enabled,
             batch_rows=config.batching.max_rows,
         )
-        return cls(service, storage, limits, config.threads, config.execution, config.access)
+        return cls(service, storage, limits, config.threads, config.execution, config.memory_limit_mb, config.access)
 
 
 class Replica:
@@ -72,8 +76,8 @@ class Replica:
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
-        load = partial(Served.load, storage=settings.storage)
-        self._host = Host(settings.service, on_change=self._changed, load=load)
+        load = partial(away.load, storage=settings.storage, execution=settings.execution, threads=settings.threads)
+        self._host = Host(settings.service, self._changed, load, settings.memory_limit)
         self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")
@@ -89,6 +93,7 @@ class Replica:
             limits=settings.limits,
             tokens=Tokens.read(settings.access),
         )
+        self._load = Load(frontdoor.lag)
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
         frontdoor.open_for(self._endpoint)
@@ -104,6 +109,10 @@ class Replica:
             raise ServiceError("the stable version is not loaded.")
         if not self._follower.alive():
             raise ServiceError("the traffic plan is not followed any more.")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve how many requests were under way on average since it last asked."""
+        return {METRIC: self._load.under_way(self._host.report()["stats"])}
 
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""
