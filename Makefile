@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FEAST := .venv-feast
 FEAST_PINS := tests/feature_store/requirements.txt
-KSERVE := .venv-kserve
-KSERVE_PINS := tests/kserve/requirements.txt
 PEERS := .venv-peers
 PEERS_PINS := benchmarks/peers/requirements.txt
+KSERVE := .venv-kserve
+KSERVE_PINS := tests/kserve/requirements.txt
 
 .PHONY: demo test test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
@@ -84,4 +84,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) $(KSERVE) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis

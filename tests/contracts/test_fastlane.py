@@ -202,6 +202,8 @@ HOSTILE = [
     post(b"{}", PIN, "Content-Length: -1"),
     post(b"{}", PIN, "Content-Length: +2"),
     post(b"{}", PIN, "Transfer-Encoding: chunked"),
+    post(b"{}", PIN, "Transfer-Encoding: keep-alive"),
+    post(b"{}", PIN, "Expect: keep-alive"),
     post(b"{}", PIN, "A : b"),
     post(b"{}", PIN, "A: b\nC: d"),
     post(b"{}", PIN, " folded: b"),

@@ -5,6 +5,7 @@ It reads and writes HTTP; what lies between, and is the same for every protocol,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from functools import partial
@@ -99,12 +100,15 @@ class Endpoint:
         client = scope.get("client")
         address = None if client is None else client[0]
         refused = None if self._access.admits(address) else await self._refusal(address, scope)
-        if refused is not None:
-            status, body, headers = refused
-        elif scope["path"] == self.predict_path:
-            status, body, headers = await self._predict(scope, receive, began)
-        else:
-            status, body, headers = await self._other(scope, receive)
+        try:
+            if refused is not None:
+                status, body, headers = refused
+            elif scope["path"] == self.predict_path:
+                status, body, headers = await self._predict(scope, receive, began)
+            else:
+                status, body, headers = await self._other(scope, receive)
+        except Overloaded as error:
+            status, body, headers = self._busy(error)
         headers.append((b"content-length", b"%d" % len(body)))
         await respond(send, status, headers, body)
         if scope["path"] == self.predict_path and refused is None and self._access.knows(address):
@@ -253,16 +257,19 @@ class Endpoint:
         return 200, protocol.encode({"request_id": truth.request_id, "status": outcome}), [_JSON]
 
     async def _body(self, receive: Receive) -> bytes:
-        """Return a request's body. Raises ``RowError`` where it is too large."""
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        parts, size, limit = [body], len(body), self.limits.max_body
-        while size <= limit:
-            if not message.get("more_body", False):
-                return body if len(parts) == 1 else b"".join(parts)
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+        """Return a request's body. Raises ``RowError`` where it is too large, ``Overloaded`` where it is too slow."""
+        parts: list[bytes] = []
+        size, limit = 0, self.limits.max_body
+        try:
+            async with asyncio.timeout(self.limits.timeout):
+                while size <= limit:
+                    message = await receive()
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if not message.get("more_body", False) and size <= limit:
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except TimeoutError as error:
+            raise Overloaded(f"the body did not come within {self.limits.timeout:g} s; send it again.") from error
         raise RowError(0, None, size, f"bytes were sent, and a body may have {limit}")
 
     def _method_not_allowed(self, allowed: str) -> Reply:

@@ -29,8 +29,10 @@ MOST_AHEAD = 64 * 1024  # bytes that are read before the request before them is 
 
 Headers = list[tuple[bytes, bytes]]
 
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
-_NOT_HERE = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection"})
+_TOKEN, _TEXT = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", rb"[^\x00-\x08\x0a-\x1f\x7f]*"
+_HEAD = re.compile(rb"POST ([^ \r\n]+) HTTP/1\.1\r\n((?:%b:%b\r\n)+)" % (_TOKEN, _TEXT))
+_LINE = re.compile(rb"(%b):[ \t]*(%b)\r\n" % (_TOKEN, _TEXT))
+_NOT_HERE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 _STATUS = {each.value: b"HTTP/1.1 %d %b\r\n" % (each.value, each.phrase.encode("ascii")) for each in HTTPStatus}
 
 
@@ -52,26 +54,23 @@ def read_head(head: bytes, path: bytes) -> tuple[Headers, int] | None:
     """Return headers, names in lower case, and the length of the body of a plain request; None for any other.
 
     Args:
-        head: from the method to the last header, without the empty line.
+        head: from the method to the end of the last header's line.
         path: that it must ask for.
     """
-    first, *lines = head.split(b"\r\n")
-    if first != b"POST %b HTTP/1.1" % path:
+    match = _HEAD.fullmatch(head)
+    if match is None or match[1] != path:
         return None
     headers: Headers = []
     length = -1
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            return None
-        name = match[1].lower()
-        if name in _NOT_HERE and match[2].lower() != b"keep-alive":
+    for name, text in _LINE.findall(match[2]):
+        name = name.lower()
+        if name in _NOT_HERE or (name == b"connection" and text.lower() != b"keep-alive"):
             return None
         if name == b"content-length":
-            if length >= 0 or not match[2].isdigit() or len(match[2]) > 9:
+            if length >= 0 or not text.isdigit() or len(text) > 9:
                 return None
-            length = int(match[2])
-        headers.append((name, match[2]))
+            length = int(text)
+        headers.append((name, text))
     return (headers, length) if length >= 0 else None
 
 
@@ -157,7 +156,7 @@ class Connection(asyncio.Protocol):
         """Begin the next request, and tell whether its bytes were there."""
         data = self._data
         end = data.find(b"\r\n\r\n")
-        head = data[:end] if 0 <= end <= MOST_HEAD else b""
+        head = data[: end + 2] if 0 <= end <= MOST_HEAD else b""
         known = self._head
         if known is None or known[0] != head:  # a client's heads are mostly the same
             found = read_head(head, self._path)
