@@ -60,13 +60,14 @@ def good_requests(rows: list[dict[str, Any]], metadata: dict[str, Any], service:
     head = json.dumps({"id": "7", "inputs": binary, "parameters": {"binary_data_output": True}}).encode()
     columns = list(rows[0])
     split = {"columns": columns, "data": [list(row.values()) for row in rows]}
+    flat = not any(isinstance(value, list) for value in rows[0].values())
     csv = "\n".join([",".join(columns), *(",".join(str(value) for value in row.values()) for row in rows)])
     return [
         _json(f"/{service}/predict", {"rows": rows}),
         _json(f"/{service}/invocations", {"dataframe_split": split}),
         _json(f"/{service}/invocations", {"dataframe_records": rows}),
         _json(f"/{service}/invocations", {"inputs": {name: [row[name] for row in rows] for name in columns}}),
-        Request("POST", f"/{service}/invocations", {"content-type": "text/csv"}, csv.encode()),
+        *([Request("POST", f"/{service}/invocations", {"content-type": "text/csv"}, csv.encode())] if flat else []),
         _json(f"{model}/infer", {"inputs": tensors}),
         Request("POST", f"{model}/versions/1/infer", {LENGTH: str(len(head))}, head + tail),
         _json(f"/{service}/feedback", {"request_id": "1-00c0ffee00000001", "label": "x"}),

@@ -66,7 +66,7 @@ def _why(config: Config, step: str, cached: bool) -> str:
 def _release_step(project: Project, version: int | None) -> PlannedStep:
     """Compare what is live with the version that the run would release; None is one that has no number yet."""
     config = project.config
-    live = ask(service_url(config))
+    live = ask(service_url(config), config.service.access)
     cpus = config.service.replicas * config.service.num_cpus
     all_traffic = live is not None and live["stable"] == version and live["weights"] == {str(version): 100}
     if version is not None and not all_traffic and (reason := taken_back(project, version)) is not None:

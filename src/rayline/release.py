@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayline import blessing, cluster
-from rayline.config import Config, RolloutConfig, plain
+from rayline.config import AccessConfig, Config, RolloutConfig, plain
 from rayline.errors import RolloutRefused, ServiceError
 from rayline.events import Finished, Notice, RolloutMoved, Started
 from rayline.project import Project
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rayline.rollout.state import RolloutState
     from rayline.serving.plan import LiveVersion
     from rayline.serving.service import Service
+
+NO_ACCESS = AccessConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def release(
     """
     _tell_what_needs_a_restart(project)
     url = service_url(project.config)
-    if _has_all_traffic(ask(url), version):
+    if _has_all_traffic(ask(url, project.config.service.access), version):
         return _already(project, version, url)
     if not insist:
         _refuse_taken_back(project, version)
@@ -75,7 +77,7 @@ def release(
     project.listener(Started("release"))
     began = time.perf_counter()
     service = _running(project, version)
-    if _has_all_traffic(ask(service.url), version):
+    if _has_all_traffic(ask(service.url, project.config.service.access), version):
         if _without_champion(project):
             return _first(project, version, service.url, time.perf_counter() - began)
         return _already(project, version, service.url)
@@ -121,14 +123,18 @@ def check_address(project: Project) -> None:
     """Refuse a service address that another program holds, before any work is done for it.
 
     Raises:
+        ConfigError, NotFoundError: others could reach it without a token, or a token's file is not as it must be.
         ClusterError: the port is taken.
         ServiceError: something answers there, and it is not a Rayline service.
     """
-    from rayline.serving.ingress import check_port
+    from rayline.serving.access import refuse_open_host
+    from rayline.serving.ingress import LOOPBACK, check_port
 
     service = project.config.service
+    refuse_open_host(service.host, LOOPBACK, service.access)
     remote = "RAY_ADDRESS" in os.environ
-    if not remote and cluster.alive(project.storage) is None and ask(service_url(project.config)) is None:
+    url = service_url(project.config)
+    if not remote and cluster.alive(project.storage) is None and ask(url, service.access) is None:
         check_port(service.host, service.port)
 
 
@@ -237,14 +243,24 @@ def service_url(config: Config) -> str:
     return f"http://{host}:{service.port}/{config.name}"
 
 
-def ask(url: str) -> dict[str, Any] | None:
+def ask(url: str, access: AccessConfig = NO_ACCESS) -> dict[str, Any] | None:
     """Return what a service says of itself, or None where nothing answers there.
 
+    Args:
+        url: the service's address.
+        access: where its tokens lie.
+
     Raises:
+        ConfigError, NotFoundError: a token's file is not as it must be.
         ServiceError: something answers, but it is not a Rayline service.
     """
+    from rayline.serving.access import Tokens
+
+    tokens = Tokens.read(access)
+    token = tokens.administration or tokens.requests
+    request = urllib.request.Request(f"{url}/", headers={"Authorization": f"Bearer {token.decode()}"} if token else {})
     try:
-        with urllib.request.urlopen(f"{url}/", timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             said = json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code in (404, 503):
