@@ -6,13 +6,15 @@ Nothing here loads training code, user code or, for the ready-made network, torc
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import getrandbits
 from typing import Any
 
+from rayline.config import ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving import frontdoor
+from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
@@ -30,12 +32,30 @@ class ReplicaSettings:
     Attributes:
         service: the service's name.
         storage: where bundles, plan and feedback lie.
-        max_rows: per request.
+        limits: what the replica takes on.
+        threads: that compute one forward pass.
+        execution: how networks are run; see ``ServiceConfig``.
     """
 
     service: str
     storage: str
-    max_rows: int
+    limits: Limits = field(default_factory=Limits)
+    threads: int = 1
+    execution: str = "auto"
+
+    @classmethod
+    def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
+        """Return what a service's section asks of each replica."""
+        limits = Limits(
+            max_ongoing=config.max_ongoing_requests,
+            max_queued=config.max_queued_requests,
+            timeout=config.request_timeout,
+            max_rows=config.max_rows,
+            max_body=int(config.max_body_mb * 1024 * 1024),
+            batching=config.batching.enabled,
+            batch_rows=config.batching.max_rows,
+        )
+        return cls(service, storage, limits, config.threads, config.execution)
 
 
 class Replica:
@@ -45,7 +65,7 @@ class Replica:
         """Load every live version. Raises ``RaylineError`` where the stable one cannot be loaded."""
         import ray
 
-        one_thread_per_process()
+        compute_on(settings.threads)
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
@@ -62,8 +82,8 @@ class Replica:
             answers,
             feedback,
             pass_on=self._follower.pass_on,
-            max_rows=settings.max_rows,
             peers=Peers() if frontdoor.requests_come_direct() else None,
+            limits=settings.limits,
         )
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
@@ -93,10 +113,14 @@ class Replica:
         self._follower.tell()
 
 
-def one_thread_per_process() -> None:
-    """Keep matrix products on the thread that asked: a row's are too small to share, and replicas share the cores."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch, where a bundle brings its own module
+def compute_on(threads: int) -> None:
+    """Keep matrix products on so many threads.
+
+    One is the default: a row's product is too small to share, replicas share the cores, and the thread that asked has
+    its numbers in the cache.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch, where a bundle brings its own module
     import numpy  # noqa: F401 - its BLAS must be loaded before it can be told
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(limits=1)
+    threadpool_limits(limits=threads)

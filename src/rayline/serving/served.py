@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.errors import BundleError, RaylineError, RowError
-from rayline.serving import protocol
+from rayline.errors import BundleError, RowError
+from rayline.serving import passing, protocol
+from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters
 from rayline.serving.plan import LiveVersion
 
 if TYPE_CHECKING:
     from rayline.features.online.lookup import Lookup
     from rayline.registry.bundle import Bundle
-    from rayline.registry.predictor import Predictor
+    from rayline.registry.predictor import Predictions, Predictor
 
 WARM_UP_CALLS = 5
 BATCH_TRIED = 64
@@ -26,10 +27,6 @@ LOOKUP_SECONDS = 20e-6  # of one row in one table of an embedded store: measured
 REMOTE_SECONDS = 1.0  # what waiting for a store on the network may take: never done on the event loop
 LABEL_LIMIT = 1e15  # beyond it, a float64 sum of absolute errors cannot tell one unit any more
 LABEL_TIMES = 1e6
-
-
-class NotFinite(RaylineError):
-    """A model's answer is not a number: the version is at fault, not the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,8 @@ class Served:
         row_seconds, call_seconds: measured cost of one row and of one call, in seconds.
         prefix, number_text: what each of its answers begins with, and its number, as bytes.
         lookup: completes rows from the online store; None where the version looks nothing up.
+        remote: answers several requests in another process, each with predictions or what went wrong; None where this
+            process computes them.
     """
 
     live: LiveVersion
@@ -65,6 +64,7 @@ class Served:
     prefix: bytes
     number_text: bytes
     lookup: Lookup | None = None
+    remote: Callable[[list[Rows]], Awaitable[list[Predictions | Exception]]] | None = None
 
     @classmethod
     def load(cls, service: str, live: LiveVersion, edges: Sequence[float], storage: str | Path | None = None) -> Served:
@@ -110,31 +110,26 @@ class Served:
         """Return what a call with so many rows is expected to take, as measured when the version was warmed."""
         return self.call_seconds + self.row_seconds * rows
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> Answer:
-        """Answer rows.
+    def predict(self, rows: Rows) -> Answer:
+        """Answer the rows of one request.
 
         Raises:
             RowError: a row cannot be used; the request is at fault.
             NotFinite: an answer is NaN or infinite.
             EnvironmentFailed: columns must be looked up, and the online store cannot be used.
         """
-        if self.lookup is not None:
-            rows = self.lookup.completed(rows)
-        width = len(self.columns)
-        records = self.predictor.predict(rows).records()
-        for row in rows:
-            if len(row) != width:
-                protocol.refuse_unknown_columns(rows, self.columns, self.bundle.features.schema.target)
-                break
-        if self.labelled:
-            outcomes = [record["label"] for record in records]
-            for index, record in enumerate(records):
-                self._refuse_not_finite(index, record["probabilities"][record["label"]])
-        else:
-            outcomes = [record["prediction"] for record in records]
-            for index, value in enumerate(outcomes):
-                self._refuse_not_finite(index, value)
-        return Answer(records, outcomes)
+        [outcome] = self.predict_many([rows])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Answer(outcome.records(), outcome.outcomes)
+
+    def predict_many(self, requests: list[Rows]) -> list[Predictions | Exception]:
+        """Answer several requests in one pass. What goes wrong with one of them is its answer, and no other's.
+
+        Returns:
+            Per request its predictions, or what ``predict`` raises, or the version's own failure.
+        """
+        return passing.answered(self, requests)
 
     def judge(self, outcomes: Sequence[Any], labels: Sequence[Any]) -> tuple[int, float]:
         """Return how many predictions were right, and the sum of absolute errors, given the truth of each row.
@@ -166,10 +161,6 @@ class Served:
         if not abs(number) <= limit:  # NaN too
             raise RowError(index, column, label, f"must be a finite number of at most {limit:.3g} in magnitude")
         return number
-
-    def _refuse_not_finite(self, index: int, value: float) -> None:
-        if value - value != 0:
-            raise NotFinite(f"version {self.live.number} answered row {index} with {value}, which is no number.")
 
 
 def _lookup(bundle: Bundle, storage: str | Path | None) -> tuple[Lookup | None, float, float]:

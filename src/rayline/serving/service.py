@@ -301,15 +301,16 @@ def _start(name: str, config: ServiceConfig, storage: str) -> None:
         name="replica",
         num_replicas=config.replicas,
         ray_actor_options={"num_cpus": config.num_cpus},
-        max_ongoing_requests=512,
+        max_ongoing_requests=config.max_ongoing_requests,
+        max_queued_requests=config.max_queued_requests,
         max_surge_percent=100,
         health_check_period_s=2,
         health_check_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.5,
-        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_timeout_s=config.drain,
         logging_config=logging_config,
     )
-    settings = ReplicaSettings(name, storage, config.max_rows)
+    settings = ReplicaSettings.from_config(name, storage, config)
     target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=f"/{name}")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
