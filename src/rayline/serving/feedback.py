@@ -55,6 +55,8 @@ class Answers:
         self._half = max(1, limit // 2)
         self._young: dict[str, tuple[int, list[Any]] | None] = {}
         self._old: dict[str, tuple[int, list[Any]] | None] = {}
+        self._young_places: dict[str, Any] = {}
+        self._old_places: dict[str, Any] = {}
         self._serial = itertools.count(getrandbits(32))
 
     def new_id(self, version: int) -> str:
@@ -65,7 +67,17 @@ class Answers:
         """Keep what a version answered."""
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}
+            self._old_places, self._young_places = self._young_places, {}
         self._young[request_id] = (version, outcomes)
+
+    def place(self, request_id: str, codes: Any) -> None:
+        """Keep where the rows of an answer lie: int64 (rows, slice columns). Comes in the background."""
+        self._young_places[request_id] = codes
+
+    def placed(self, request_id: str) -> Any:
+        """Return what ``place`` kept, or None."""
+        found = self._young_places.get(request_id)
+        return self._old_places.get(request_id) if found is None else found
 
     def recall(self, request_id: str) -> tuple[int, list[Any]] | Literal["told"] | None:
         """Return version and outcomes; ``told`` once the truth has come; None where it is not remembered."""
@@ -127,7 +139,25 @@ class FeedbackLog:
 class Feedback:
     """Joins truth to answers in one replica."""
 
-    def __init__(self, host: Host, answers: Answers, log: FeedbackLog, tag: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        answers: Answers,
+        log: FeedbackLog,
+        tag: str,
+        slices_of: Callable[[str], Sequence[tuple[str, ...]] | None] = lambda request_id: None,
+    ) -> None:
+        """Join truth in the replica with ``tag``.
+
+        Args:
+            host: the live versions.
+            answers: what this replica remembers.
+            log: where truth is stored.
+            tag: this replica's.
+            slices_of: tells which slices the rows of a request belong to.
+        """
+        self._slices_of = slices_of
+        self._tally: dict[str, int] = dict.fromkeys(("joined", "duplicate", "unmatched", "elsewhere"), 0)
         self._host = host
         self._answers = answers
         self._log = log
@@ -153,7 +183,13 @@ class Feedback:
         if parts is None:
             raise RowError(0, None, request_id, "is no request id; send the request_id of an answer")
         with self._lock:  # requests and what other replicas pass on come from different threads
-            return self._join(request_id, parts, labels, passed_on)
+            outcome = self._join(request_id, parts, labels, passed_on)
+            self._tally[outcome] += 1
+            return outcome
+
+    def facts(self) -> dict[str, int]:
+        """Return how many truths, a request each, were joined, came twice, found no answer, and were passed on."""
+        return dict(self._tally)
 
     def _join(self, request_id: str, parts: RequestId, labels: Sequence[Any], passed_on: bool) -> Joined:
         known = self._answers.recall(request_id)
@@ -167,10 +203,10 @@ class Feedback:
             return "unmatched"
         number, outcomes = known
         served = self._host.table.versions.get(number)
-        judged = served.judge(outcomes, labels) if served is not None else None
+        judged = served.judge(outcomes, labels, self._slices_of(request_id)) if served is not None else None
         self._store(request_id, number, outcomes, labels)
         if served is not None and judged is not None:
-            served.counters.told(len(labels), *judged)
+            served.counters.told(judged)
         self._answers.told(request_id)
         return "joined"
 

@@ -11,7 +11,7 @@ from functools import partial
 from random import getrandbits
 from typing import Any
 
-from rayline.config import ServiceConfig
+from rayline.config import CaptureConfig, ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving import frontdoor
 from rayline.serving.answering import Limits
@@ -22,6 +22,7 @@ from rayline.serving.host import Host
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
+from rayline.serving.recording import Recording
 from rayline.serving.served import Served
 
 
@@ -35,6 +36,8 @@ class ReplicaSettings:
         limits: what the replica takes on.
         threads: that compute one forward pass.
         execution: how networks are run; see ``ServiceConfig``.
+        slices: columns by whose levels counts are kept apart.
+        capture: what is written down of requests.
     """
 
     service: str
@@ -42,6 +45,8 @@ class ReplicaSettings:
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
     execution: str = "auto"
+    slices: tuple[str, ...] = ()
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
 
     @classmethod
     def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
@@ -55,7 +60,7 @@ class ReplicaSettings:
             batching=config.batching.enabled,
             batch_rows=config.batching.max_rows,
         )
-        return cls(service, storage, limits, config.threads, config.execution)
+        return cls(service, storage, limits, config.threads, config.execution, config.slices, config.capture)
 
 
 class Replica:
@@ -75,7 +80,16 @@ class Replica:
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")
         answers = Answers(tag)
-        feedback = Feedback(self._host, answers, self._log, tag)
+        self._recording = Recording.of(
+            settings.service,
+            settings.storage,
+            tag,
+            self._host,
+            answers,
+            slices=settings.slices,
+            capture=settings.capture,
+        )
+        feedback = Feedback(self._host, answers, self._log, tag, self._recording.recorder.slices_of)
         self._endpoint = Endpoint(
             settings.service,
             self._host,
@@ -85,8 +99,10 @@ class Replica:
             peers=Peers() if frontdoor.requests_come_direct() else None,
             limits=settings.limits,
         )
-        self._follower.start(feedback)
-        self._metrics = MetricsExporter(settings.service, self._host)
+        self._endpoint.answering.listeners.append(self._recording.recorder.answered)
+        self._recording.start()
+        self._follower.start(feedback, lambda: {**self._recording.facts(), "feedback": feedback.facts()})
+        self._metrics = MetricsExporter(settings.service, self._host, self._recording.facts)
         frontdoor.open_for(self._endpoint)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -103,7 +119,7 @@ class Replica:
 
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""
-        for name in ("_follower", "_metrics"):
+        for name in ("_follower", "_metrics", "_recording"):
             if hasattr(self, name):
                 getattr(self, name).stop()
         if hasattr(self, "_log"):

@@ -16,11 +16,13 @@ from typing import Any
 from rayline.cluster import NAMESPACE
 from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
+from rayline.serving.capture_files import check_redacted
 from rayline.serving.counters import prediction_edges
 from rayline.serving.ingress import check_port
 from rayline.serving.names import live_state_handle, live_state_name, plan_path, service_folder
 from rayline.serving.observation import Observation
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.yardstick import Yardstick, read_yardstick, write_yardstick
 
 READY_SECONDS = 120.0
 CALL_SECONDS = 30.0
@@ -222,6 +224,7 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
 
     Raises:
         BundleError: the version cannot be loaded.
+        ConfigError: a column to slice by or to redact is none of its inputs.
         ClusterError: the port is taken, or this cluster's Serve listens elsewhere.
         ServiceError: the service did not come up.
     """
@@ -234,7 +237,11 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
 
     began = time.perf_counter()
     storage = str(Path(storage).resolve())
-    features = Bundle.load(plan_version.path).features
+    bundle = Bundle.load(plan_version.path)
+    features = bundle.features
+    check_redacted(config.capture.redact, features.schema)
+    yardstick = Yardstick.of(bundle.reference, features.input_columns)
+    yardstick.slicers(config.slices)
     known = serve.status()
     address = "127.0.0.1" if config.host in ("0.0.0.0", *LOOPBACK) else config.host
     service = Service(name, storage, f"http://{address}:{config.port}/{name}")
@@ -245,6 +252,8 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
     _quiet()
     state = _live_state(name, storage)
     before = ray.get(state.plan.remote())
+    if before is None or read_yardstick(storage, name) == Yardstick():
+        write_yardstick(storage, name, yardstick)
     if before is None:
         edges = prediction_edges(features.target_mean, features.target_std)
         ray.get(state.publish.remote(TrafficPlan.first(name, plan_version, tuple(edges), 1).to_json()))

@@ -25,7 +25,7 @@ class Metric:
     def inc(self, amount: float, tags: dict[str, str]) -> None:
         if amount <= 0:
             raise ValueError(f"{self.name} cannot grow by {amount}")
-        key = "/".join([tags["version"], *([tags["le"]] if "le" in tags else [])])
+        key = "/".join(tags[each] for each in ("version", "le", "slice") if each in tags)
         self.values[key] = self.values.get(key, 0) + amount
 
     def set(self, value: float, tags: dict[str, str]) -> None:
