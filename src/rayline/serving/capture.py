@@ -254,9 +254,11 @@ def _outcomes(said: Predictions) -> dict[str, Any]:
 
     if said.probabilities is None or said.labels is None:
         return {files.PREDICTION: pa.array(said.values, pa.float64())}
+    rows, classes = said.probabilities.shape
+    ends = np.arange(0, rows * classes + 1, classes, dtype=np.int32)
     flat = pa.array(np.ascontiguousarray(said.probabilities).reshape(-1), pa.float32())
     labels = pa.DictionaryArray.from_arrays(pa.array(said.values.astype(np.int32)), pa.array(said.labels))
     return {
         files.LABEL: labels.cast(pa.string()),
-        files.PROBABILITIES: pa.FixedSizeListArray.from_arrays(flat, said.probabilities.shape[1]),
+        files.PROBABILITIES: pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat),
     }

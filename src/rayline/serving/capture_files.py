@@ -67,7 +67,7 @@ def capture_schema(bundle: Bundle, redact: Sequence[str]) -> pa.Schema:
     if features.task == "regression":
         outcome: list[tuple[str, Any]] = [(PREDICTION, pa.float64())]
     else:
-        outcome = [(LABEL, pa.string()), (PROBABILITIES, pa.list_(pa.float32(), len(features.classes)))]
+        outcome = [(LABEL, pa.string()), (PROBABILITIES, pa.list_(pa.float32()))]
     left_out = {input_name(name) for name in redact if name not in REDACTABLE} | ({KEY} & set(redact))
     fields = [each for each in (*own, *inputs, *outcome) if each[0] not in left_out]
     facts = {"rayline": json.dumps({"digest": bundle.digest, "classes": list(features.classes)})}

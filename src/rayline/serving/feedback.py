@@ -6,6 +6,9 @@ latest answers; truth that reaches another replica is passed on to the one that 
 Truth that is passed on is stored first by the replica that a client told, as ``"passed_on": true`` and unmatched. It
 travels in memory from there: where a process dies on the way, it is not counted for its version, and still on disk.
 Where it arrives it is stored once more, so a reader takes the matched record of a request id where there is one.
+
+Where its way ends and the answer is not remembered, as it is old or its replica is gone, it is stored as unmatched and
+looked up in what was captured: see ``late_truth``. What is found there is counted and stored like any other.
 """
 
 from __future__ import annotations
@@ -86,6 +89,11 @@ class Answers:
                 return answers[request_id] or "told"
         return None
 
+    def remember_told(self, request_id: str) -> None:
+        """Keep an answer that was not remembered as one whose truth has come."""
+        self.remember(request_id, 0, [])
+        self._young[request_id] = None
+
     def told(self, request_id: str) -> None:
         """Mark an answer whose truth has come, so that the same truth sent twice counts once."""
         answers = self._young if request_id in self._young else self._old
@@ -157,7 +165,9 @@ class Feedback:
             slices_of: tells which slices the rows of a request belong to.
         """
         self._slices_of = slices_of
-        self._tally: dict[str, int] = dict.fromkeys(("joined", "duplicate", "unmatched", "elsewhere"), 0)
+        self._tally = dict.fromkeys(("joined", "duplicate", "unmatched", "elsewhere", "found_late"), 0)
+        self.look_up: Callable[[str, int, Sequence[Any]], None] = lambda request_id, version, labels: None
+        """Takes truth whose answer is not remembered."""
         self._host = host
         self._answers = answers
         self._log = log
@@ -188,8 +198,39 @@ class Feedback:
             return outcome
 
     def facts(self) -> dict[str, int]:
-        """Return how many truths, a request each, were joined, came twice, found no answer, and were passed on."""
+        """Return how many truths, a request each, were joined, came twice, found no answer here, and were passed on.
+
+        ``found_late`` of those without an answer found one in what was captured.
+        """
         return dict(self._tally)
+
+    def found(
+        self,
+        request_id: str,
+        version: int,
+        outcomes: list[Any],
+        labels: Sequence[Any],
+        slices: Sequence[tuple[str, ...]],
+    ) -> None:
+        """Count and store truth whose answer was found in what was captured; a second time it does nothing.
+
+        Args:
+            request_id: as the answer had it.
+            version: that gave it; where it is not live, nothing is counted.
+            outcomes, labels, slices: one per row.
+        """
+        served = self._host.table.versions.get(version)
+        with self._lock:
+            if served is None or self._answers.recall(request_id) == "told":
+                return
+            try:
+                judged = served.judge(outcomes, labels, slices)
+            except RowError:
+                return  # labels that do not fit the answer; whoever sent them was answered long ago
+            self._store(request_id, version, outcomes, labels)
+            served.counters.told(judged)
+            self._answers.remember_told(request_id)
+            self._tally["found_late"] += 1
 
     def _join(self, request_id: str, parts: RequestId, labels: Sequence[Any], passed_on: bool) -> Joined:
         known = self._answers.recall(request_id)
@@ -200,6 +241,7 @@ class Feedback:
             return "elsewhere"
         if known is None:
             self._store(request_id, parts.version, None, labels)
+            self.look_up(request_id, parts.version, labels)
             return "unmatched"
         number, outcomes = known
         served = self._host.table.versions.get(number)

@@ -1,7 +1,8 @@
 """What happens to an answered request after its answer: counted by what was asked, captured, mirrored.
 
-The hot path appends one tuple to a queue. A thread does the rest, many rows at a time. The queue is bounded: where the
-thread cannot keep up, requests are still answered and counted, and what is left out of the rest is counted too.
+The hot path appends one tuple to a queue. A thread does the rest, many rows at a time, and gives way to the event loop:
+see ``giving_way``. The queue is bounded, by what the thread does in about a second where that is less: requests that
+find no room are answered and counted as ever, and how many rows are left out of the rest is counted too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from random import random
-from time import time
+from time import thread_time, time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from rayline.serving.answered import Answered, Request, joined
 from rayline.serving.feedback import Answers
+from rayline.serving.giving_way import EventLoopLoad
 from rayline.serving.host import Host
 from rayline.serving.yardstick import Ruler, Yardstick
 
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
     from rayline.serving.served import Served
     from rayline.serving.shadow import Shadow
 
-EVERY_SECONDS = 0.2
-PASS_ROWS = 1024
+EVERY_SECONDS = 0.1
+PASS_ROWS = 256
 MOST_QUEUED = 12_500
+LEAST_QUEUED = 1_000
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Recorder:
         capture: Capture | None = None,
         shadow: Shadow | None = None,
         most_queued: int = MOST_QUEUED,
+        load: EventLoopLoad | None = None,
     ) -> None:
         """Take over what is answered from now on; ``start`` begins the work.
 
@@ -62,6 +66,7 @@ class Recorder:
             capture: writes requests down; None where that is off.
             shadow: asks the mirrored version; None where it is never asked.
             most_queued: rows that may wait here.
+            load: how busy the event loop is; it is told which thread that is.
 
         Raises:
             ConfigError: a slice column is not on the yardstick.
@@ -74,9 +79,12 @@ class Recorder:
         self._shadow = shadow
         self._most = most_queued
         self._queue: deque[Request] = deque()
+        self._load = load or EventLoopLoad()
+        self._room = most_queued
         self._taken = 0  # rows, by the hot path alone
         self._done = 0  # rows, under the lock
         self._left_out = 0
+        self._missed = 0
         self._listening = False
         self._failures = 0
         self._lock = threading.Lock()
@@ -101,10 +109,11 @@ class Recorder:
         """Take an answered request, as a listener of ``Answering``; returns at once."""
         if not self._listening:
             self._listening = True
+            self._load.watch()
             if self._shadow is not None:
                 self._shadow.loop = asyncio.get_running_loop()
         count = len(finished.rows)
-        if self._taken - self._done + count > self._most:
+        if self._taken - self._done + count > self._room:
             self._left_out += count
             return
         self._taken += count
@@ -139,18 +148,34 @@ class Recorder:
         return tuple(slicer.labels[code] for slicer, code in zip(self._slicers, codes, strict=True) if code >= 0)
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_SECONDS):
-            while self._queue and not self._stop.is_set():
+        rest = EVERY_SECONDS
+        while not self._stop.wait(rest):
+            rest = EVERY_SECONDS
+            if self._queue:
+                done, began = self._done, thread_time()
                 with self._lock:
                     self._pass()
+                rest = self._rest(self._done - done, thread_time() - began)
+            elif self._room < self._most:
+                self._room = self._most
+
+    def _rest(self, rows: int, seconds: float) -> float:
+        """Return how long to rest after so much work; make room for about as many rows as a second has time for."""
+        share = self._load.share
+        if rows and seconds > 0:
+            self._room = int(min(self._most, max(LEAST_QUEUED, rows / seconds * share)))
+        rest = seconds * (1 - share) / share
+        return rest if self._taken - self._done >= PASS_ROWS else max(rest, EVERY_SECONDS)
 
     def _pass(self) -> None:
-        """Work on up to ``PASS_ROWS`` rows, or one request of more. Nothing that goes wrong here ends the thread."""
-        by_version: dict[int, list[Request]] = {}
-        rows = 0
-        while self._queue and (rows == 0 or rows + len(self._queue[0][0].rows) <= PASS_ROWS):
+        """Work on about ``PASS_ROWS`` rows. Nothing that goes wrong here ends the thread."""
+        rows, waiting = 0, []
+        while self._queue and rows < PASS_ROWS:
             request = self._queue.popleft()
             rows += len(request[0].rows)
+            waiting.append(request)
+        by_version: dict[int, list[Request]] = {}
+        for request in waiting:
             by_version.setdefault(id(request[0].served), []).append(request)
         for requests in by_version.values():
             try:
@@ -161,6 +186,9 @@ class Recorder:
                 if self._failures == 1:
                     _LOG.exception("answered requests could not be recorded; more such failures are only counted.")
         self._done += rows
+        if self._shadow is not None:
+            missed, self._missed = self._left_out - self._missed, self._left_out
+            self._shadow.missed(missed)
 
     def _record(self, requests: Sequence[Request]) -> None:
         answered = self._gathered(requests)

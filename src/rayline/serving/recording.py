@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from rayline.config import CaptureConfig
 from rayline.serving.capture import QUEUED_SHARE, Capture
 from rayline.serving.capture_files import capture_folder
 from rayline.serving.feedback import Answers
+from rayline.serving.giving_way import EventLoopLoad
 from rayline.serving.host import Host
 from rayline.serving.recorder import MOST_QUEUED, Recorder
 from rayline.serving.shadow import Shadow
@@ -52,7 +54,8 @@ class Recording:
         """
         wanted = capture if capture is not None and capture.enabled else None
         writer = Capture(capture_folder(storage, service), tag, wanted) if wanted is not None else None
-        shadow = Shadow(host, writer)
+        load = EventLoopLoad()
+        shadow = Shadow(host, writer, load=load)
         yardstick = read_yardstick(storage, service)
         recorder = Recorder(
             host,
@@ -62,11 +65,18 @@ class Recording:
             capture=writer,
             shadow=shadow,
             most_queued=max(1, round(wanted.max_waiting * QUEUED_SHARE)) if wanted else MOST_QUEUED,
+            load=load,
         )
         return cls(recorder, shadow, writer)
 
     def start(self) -> None:
-        """Begin to work in the background."""
+        """Begin to work in the background.
+
+        What waits here for a moment outlives Python's young collections and brings on full ones, each of which would
+        look at all that was ever imported: that is put out of their sight first.
+        """
+        gc.collect()
+        gc.freeze()
         for part in (self.capture, self.shadow, self.recorder):
             if part is not None:
                 part.start()

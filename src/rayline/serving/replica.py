@@ -19,6 +19,7 @@ from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
+from rayline.serving.late_truth import LateTruth
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
@@ -90,6 +91,8 @@ class Replica:
             capture=settings.capture,
         )
         feedback = Feedback(self._host, answers, self._log, tag, self._recording.recorder.slices_of)
+        self._late = LateTruth(settings.storage, settings.service, feedback, self._recording.recorder.slicers)
+        feedback.look_up = self._late.offer
         self._endpoint = Endpoint(
             settings.service,
             self._host,
@@ -101,6 +104,7 @@ class Replica:
         )
         self._endpoint.answering.listeners.append(self._recording.recorder.answered)
         self._recording.start()
+        self._late.start()
         self._follower.start(feedback, lambda: {**self._recording.facts(), "feedback": feedback.facts()})
         self._metrics = MetricsExporter(settings.service, self._host, self._recording.facts)
         frontdoor.open_for(self._endpoint)
@@ -119,7 +123,7 @@ class Replica:
 
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""
-        for name in ("_follower", "_metrics", "_recording"):
+        for name in ("_follower", "_metrics", "_late", "_recording"):
             if hasattr(self, name):
                 getattr(self, name).stop()
         if hasattr(self, "_log"):

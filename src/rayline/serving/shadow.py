@@ -1,8 +1,8 @@
 """The mirrored version: asked what others were asked, after they have answered, and compared with them.
 
 A share of the answered requests goes into a bounded queue; a thread of its own predicts many rows in one pass, counts
-how far the answers differ and throws them away. Nothing of it is on a request's way: where the version is slow the
-queue fills, and what finds no place is counted as dropped.
+how far the answers differ and throws them away. Nothing of it is on a request's way, and the thread gives way to the
+event loop: see ``giving_way``. Where the version is slow the queue fills, and what finds no room is counted as dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from random import random
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rayline.serving.answered import Answered, taken
 from rayline.serving.batching import Rows
 from rayline.serving.comparing import Compared, compared
+from rayline.serving.giving_way import EventLoopLoad
 from rayline.serving.host import Host
 from rayline.serving.observation import ShadowStats
 from rayline.serving.plan import Mirror
@@ -42,14 +43,22 @@ _LOG = logging.getLogger(__name__)
 class Shadow:
     """Asks the mirrored version of one replica's plan."""
 
-    def __init__(self, host: Host, capture: Capture | None = None, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self,
+        host: Host,
+        capture: Capture | None = None,
+        most_waiting: int = MOST_WAITING,
+        load: EventLoopLoad | None = None,
+    ) -> None:
         """Follow the host's plan; ``start`` begins the work.
 
         Args:
             host: the live versions, and the plan that says which is mirrored.
             capture: gets the mirrored version's answers too.
             most_waiting: rows.
+            load: how busy the event loop is.
         """
+        self._load = load or EventLoopLoad()
         self._host = host
         self._capture = capture
         self._most = most_waiting
@@ -60,6 +69,7 @@ class Shadow:
         self._lock = threading.Lock()
         self._working = threading.Lock()
         self._news = threading.Event()
+        self._halt = threading.Event()
         self._stopped = False
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="rayline-shadow", daemon=True)
@@ -70,12 +80,8 @@ class Shadow:
 
     def offer(self, answered: Answered, slicers: tuple[Ruler, ...] = ()) -> None:
         """Take answered requests, and mirror a share of them; returns at once."""
-        plan = self._host.plan
-        mirror = plan.mirror if plan is not None else None
-        if mirror is None or answered.served.live.number == mirror.number:
-            return
-        served = self._host.table.versions.get(mirror.number)
-        if served is None:
+        mirror, served = self._mirrored()
+        if mirror is None or served is None or answered.served.live.number == mirror.number:
             return
         chosen = answered.picked(mirrored(mirror, answered.keys))
         if not len(chosen):
@@ -90,6 +96,17 @@ class Shadow:
         else:
             served.counters.mirrored(ShadowStats(dropped=len(chosen)))
 
+    def missed(self, rows: int) -> None:
+        """Count answered rows that were never offered, for lack of room: the share of them that was to be mirrored."""
+        mirror, served = self._mirrored()
+        if rows and mirror is not None and served is not None:
+            served.counters.mirrored(ShadowStats(dropped=round(rows * mirror.percent / 100)))
+
+    def _mirrored(self) -> tuple[Mirror | None, Served | None]:
+        plan = self._host.plan
+        mirror = plan.mirror if plan is not None else None
+        return mirror, self._host.table.versions.get(mirror.number) if mirror is not None else None
+
     def settle(self) -> None:
         """Do now what waits."""
         with self._working:
@@ -99,6 +116,7 @@ class Shadow:
     def stop(self) -> None:
         """End after the pass under way; what waits is thrown away, and counted as dropped."""
         self._stopped = True
+        self._halt.set()
         self._news.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
@@ -111,8 +129,11 @@ class Shadow:
             self._news.wait()
             self._news.clear()
             while self._queue and not self._stopped:
+                began = thread_time()
                 with self._working:
                     self._next()
+                share = self._load.share
+                self._halt.wait((thread_time() - began) * (1 - share) / share)
 
     def _next(self) -> None:
         try:
