@@ -79,7 +79,7 @@ class LateTruth:
                     self._next()
 
     def _next(self) -> None:
-        letters = {}
+        letters: dict[str, tuple[int, Sequence[Any]]] = {}
         while self._queue and len(letters) < AT_ONCE:
             request_id, version, labels = self._queue.popleft()
             letters[request_id] = (version, labels)
