@@ -21,6 +21,7 @@
         └── ServiceError          a live service did not answer as it must
             ├── StaleController   a rollout's controller was replaced, and may not change traffic any more
             └── Overloaded        a replica has more requests than it may hold, or could not answer one in time
+                └── VersionDown   a version runs in a process of its own, which does not answer
 
 Each message names the thing, the value, the rule and the way out.
 """
@@ -150,6 +151,10 @@ class Overloaded(ServiceError):
     def __reduce__(self) -> tuple[type[Overloaded], tuple[str, int]]:
         """Cross a process boundary with both parts."""
         return type(self), (str(self), self.retry_after)
+
+
+class VersionDown(Overloaded):
+    """A version runs in a process of its own, which does not answer: its share of the requests fails meanwhile."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

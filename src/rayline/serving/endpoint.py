@@ -6,6 +6,7 @@ It reads and writes HTTP; what lies between, and is the same for every protocol,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -14,6 +15,7 @@ from rayline.errors import EnvironmentFailed, NotFoundError, Overloaded, RowErro
 from rayline.serving import about, protocol
 from rayline.serving.answering import Answering, Finished, Limits, Result
 from rayline.serving.batching import Rows
+from rayline.serving.fastlane import Connection, Headers, take_over
 from rayline.serving.feedback import Answers, Feedback, PassOn, RequestId
 from rayline.serving.host import Host
 from rayline.serving.onewrite import respond
@@ -28,6 +30,15 @@ INLINE_BYTES = 32 * 1024
 
 _JSON = (b"content-type", b"application/json")
 _SESSION, _PIN = b"x-session-id", b"x-rayline-version"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that can be answered: by which version, its rows or what decodes them, and its sticky key."""
+
+    served: Served
+    rows: Rows | Callable[[], Rows]
+    session: str | None
 
 
 class Endpoint:
@@ -62,8 +73,9 @@ class Endpoint:
         self._pass_on = pass_on
         self.peers = peers
         self.limits = limits or Limits()
+        self.inline_bytes = min(INLINE_BYTES, self.limits.max_body)
         self.answering = Answering(service, answers, self.limits)
-        self._predict_path = f"{self.prefix}/predict"
+        self.predict_path = f"{self.prefix}/predict"
         self._feedback_path = f"{self.prefix}/feedback"
 
     def owns(self, path: str) -> bool:
@@ -81,56 +93,86 @@ class Endpoint:
         client = scope.get("client")
         if self.peers is not None and client is not None and client[0] not in self.peers:
             status, body, headers = self._problem(403, f"'{client[0]}' is no node of this cluster; use the ingress.")
-        elif scope["path"] == self._predict_path:
+        elif scope["path"] == self.predict_path:
             status, body, headers = await self._predict(scope, receive, began)
         else:
             status, body, headers = await self._other(scope, receive)
         headers.append((b"content-length", b"%d" % len(body)))
         await respond(send, status, headers, body)
+        if scope["path"] == self.predict_path:
+            take_over(self, send)
 
     async def _predict(self, scope: Message, receive: Receive, began: float) -> Reply:
         if scope["method"] != "POST":
             return self._method_not_allowed("POST")
+        try:
+            body = await self._body(receive)
+        except RowError as error:
+            return self._problem(413, str(error))
+        asked = self._asked(scope["headers"], body)
+        if not isinstance(asked, _Asked):
+            return asked
+        result = await self.answering.answered(asked.served, asked.rows, began, asked.session)
+        return self.reply(asked.served, result)
+
+    def predict(self, headers: Headers, body: bytes, connection: Connection) -> None:
+        """Answer a small predict request on a connection that was taken over."""
+        began = perf_counter()
+        asked: _Asked | Reply | Overloaded | None = self.answering.refused()
+        if asked is None:
+            asked = self._asked(headers, body)
+        if isinstance(asked, _Asked):
+            served = asked.served
+            tell = partial(self._told_to, connection, served)
+            connection.waits(self.answering.ask(served, asked.rows, began, asked.session, tell))  # type: ignore[arg-type]
+        else:
+            connection.answer(*(asked if isinstance(asked, tuple) else self._busy(asked)))
+
+    def _asked(self, headers: Headers, body: bytes) -> _Asked | Reply:
+        """Choose the version and decode the rows; or say why not."""
         session = pinned = None
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == _SESSION:
                 session = value.decode("latin-1")
             elif name == _PIN:
                 pinned = value.decode("latin-1")
         try:
-            body = await self._body(receive)
-            served = self._host.choose(session, pinned, scope["headers"])
+            served = self._host.choose(session, pinned, headers)
         except NotFoundError as error:
             return self._problem(404, str(error), live=list(self._host.table.versions))
         except ServiceError as error:
             return self._problem(503, str(error))
+        if len(body) > INLINE_BYTES:
+            return _Asked(served, partial(served.decode, body, self.limits.max_rows), session)
+        try:
+            return _Asked(served, served.decode(body, self.limits.max_rows), session)
         except RowError as error:
-            return self._problem(413, str(error))
-        rows: Rows | Callable[[], Rows] = partial(protocol.decode_rows, body, self.limits.max_rows)
-        if len(body) <= INLINE_BYTES:
-            try:
-                rows = protocol.decode_rows(body, self.limits.max_rows)
-            except RowError as error:
-                return self.reply(served, error)
-        return self.reply(served, await self.answering.answered(served, rows, began, session))
+            return self.reply(served, error)
+
+    def _told_to(self, connection: Connection, served: Served, result: Result) -> None:
+        connection.answer(*self.reply(served, result))
 
     def reply(self, served: Served, result: Result) -> Reply:
         """Return the HTTP of an answered or refused request: status, body and headers without its length."""
         version = (b"x-rayline-version", served.number_text)
         if isinstance(result, Finished):
             id_text = result.request_id.encode("ascii")
-            records = protocol.encode(result.predictions.records())
+            records = served.encoder.encode(result.predictions)
             payload = b'%b%b","predictions":%b}' % (served.prefix, id_text, records)
             return 200, payload, [_JSON, version, (b"x-request-id", id_text)]
         if isinstance(result, RowError):
             return 422, protocol.encode(protocol.refusal(result)), [_JSON, version]
         if isinstance(result, EnvironmentFailed):  # this replica's load or the online store's fault
-            status, body, headers = self._problem(503, str(result))
-            retry = [(b"retry-after", b"%d" % result.retry_after)] if isinstance(result, Overloaded) else []
-            return status, body, [*headers, version, *retry]
+            status, body, headers = self._busy(result)
+            return status, body, [*headers, version]
         problem = f"version {served.live.number} of '{self.service}' failed: {result}"
         status, body, headers = self._problem(500, problem)
         return status, body, [*headers, version]
+
+    def _busy(self, error: EnvironmentFailed) -> Reply:
+        status, body, headers = self._problem(503, str(error))
+        retry = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Overloaded) else []
+        return status, body, [*headers, *retry]
 
     async def _other(self, scope: Message, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]

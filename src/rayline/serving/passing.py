@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.errors import RaylineError
+from rayline.errors import RaylineError, RowError
 from rayline.serving import protocol
 from rayline.serving.batching import Rows
+from rayline.serving.decoding import RowDecoder, TypedRows
 
 if TYPE_CHECKING:
     from rayline.registry.predictor import Predictions
@@ -34,16 +35,32 @@ def answered(served: Served, requests: Sequence[Rows]) -> list[Predictions | Exc
         where the online store cannot be used, or what the version raised for it.
     """
     if len(requests) == 1:
-        return [_tried(lambda rows: _checked(served, matrix_of(served, rows)), requests[0])]
+        return [_tried(lambda rows: _checked(served, matrix_of(served, [rows])), requests[0])]
     try:
-        whole = matrix_of(served, list(chain.from_iterable(requests)))
+        whole = matrix_of(served, requests)
     except Exception:  # noqa: BLE001 - whose row it is shows request by request
-        return _without_the_bad(served, [_tried(lambda rows: matrix_of(served, rows), each) for each in requests])
+        return _without_the_bad(served, [_tried(lambda rows: matrix_of(served, [rows]), each) for each in requests])
     return _passed(served, whole, [len(rows) for rows in requests])
 
 
-def matrix_of(served: Served, rows: Rows) -> NDArray[np.float32]:
-    """Return the network's input for rows: float32 (n, width). Raises ``RowError`` and ``EnvironmentFailed``."""
+def matrix_of(served: Served, requests: Sequence[Rows]) -> NDArray[np.float32]:
+    """Return the network's input for all rows: float32 (n, width). Raises ``RowError`` and ``EnvironmentFailed``."""
+    typed = [rows for rows in requests if isinstance(rows, TypedRows) and rows.decoder is served.decoder]
+    if served.decoder is not None and len(typed) == len(requests):
+        matrix = _typed(served.decoder, typed)
+        if matrix is not None:
+            return matrix
+    return _general(served, requests[0] if len(requests) == 1 else list(chain.from_iterable(requests)))
+
+
+def _typed(decoder: RowDecoder, requests: Sequence[TypedRows]) -> NDArray[np.float32] | None:
+    try:
+        return decoder.matrix(requests)
+    except RowError:
+        return None  # the general path tells whose
+
+
+def _general(served: Served, rows: Rows) -> NDArray[np.float32]:
     if served.lookup is not None:
         rows = served.lookup.completed(rows)
     matrix = served.predictor.features.rows(rows)

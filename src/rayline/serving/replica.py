@@ -13,18 +13,19 @@ from typing import Any
 
 from rayline.config import CaptureConfig, ServiceConfig
 from rayline.errors import ServiceError
-from rayline.serving import frontdoor
+from rayline.serving import away, frontdoor
 from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
 from rayline.serving.late_truth import LateTruth
+from rayline.serving.load import Load
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
 from rayline.serving.recording import Recording
-from rayline.serving.served import Served
+from rayline.serving.scaling import METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class ReplicaSettings:
         limits: what the replica takes on.
         threads: that compute one forward pass.
         execution: how networks are run; see ``ServiceConfig``.
+        memory_limit: of the process, in MiB; None for what the machine has.
         slices: columns by whose levels counts are kept apart.
         capture: what is written down of requests.
     """
@@ -46,6 +48,7 @@ class ReplicaSettings:
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
     execution: str = "auto"
+    memory_limit: float | None = None
     slices: tuple[str, ...] = ()
     capture: CaptureConfig = field(default_factory=CaptureConfig)
 
@@ -61,7 +64,16 @@ class ReplicaSettings:
             batching=config.batching.enabled,
             batch_rows=config.batching.max_rows,
         )
-        return cls(service, storage, limits, config.threads, config.execution, config.slices, config.capture)
+        return cls(
+            service,
+            storage,
+            limits,
+            config.threads,
+            config.execution,
+            config.memory_limit_mb,
+            config.slices,
+            config.capture,
+        )
 
 
 class Replica:
@@ -75,8 +87,8 @@ class Replica:
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
-        load = partial(Served.load, storage=settings.storage)
-        self._host = Host(settings.service, on_change=self._changed, load=load)
+        load = partial(away.load, storage=settings.storage)
+        self._host = Host(settings.service, self._changed, load, settings.memory_limit)
         self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")
@@ -102,6 +114,7 @@ class Replica:
             peers=Peers() if frontdoor.requests_come_direct() else None,
             limits=settings.limits,
         )
+        self._load = Load(frontdoor.lag)
         self._endpoint.answering.listeners.append(self._recording.recorder.answered)
         self._recording.start()
         self._late.start()
@@ -120,6 +133,10 @@ class Replica:
             raise ServiceError("the stable version is not loaded.")
         if not self._follower.alive():
             raise ServiceError("the traffic plan is not followed any more.")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve how many requests were under way on average since it last asked."""
+        return {METRIC: self._load.under_way(self._host.report()["stats"])}
 
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""

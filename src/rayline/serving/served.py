@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from rayline.errors import BundleError, RowError
 from rayline.serving import passing, protocol
 from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters, RowTruth
+from rayline.serving.decoding import RowDecoder
+from rayline.serving.encoding import RecordEncoder
 from rayline.serving.plan import LiveVersion
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class Served:
         lookup: completes rows from the online store; None where the version looks nothing up.
         remote: answers several requests in another process, each with predictions or what went wrong; None where this
             process computes them.
+        decoder: reads the plain requests of this version; None where each goes the general way.
+        encoder: writes the records of its answers.
     """
 
     live: LiveVersion
@@ -65,6 +69,8 @@ class Served:
     number_text: bytes
     lookup: Lookup | None = None
     remote: Callable[[list[Rows]], Awaitable[list[Predictions | Exception]]] | None = None
+    decoder: RowDecoder | None = None
+    encoder: RecordEncoder = field(default_factory=lambda: RecordEncoder(None))
 
     @classmethod
     def load(cls, service: str, live: LiveVersion, edges: Sequence[float], storage: str | Path | None = None) -> Served:
@@ -104,11 +110,21 @@ class Served:
             prefix=protocol.prediction_prefix(service, live.number),
             number_text=b"%d" % live.number,
             lookup=lookup,
+            decoder=_decoder(bundle) if lookup is None else None,
+            encoder=RecordEncoder(bundle.features.classes if bundle.task != "regression" else None),
         )
 
     def seconds(self, rows: int) -> float:
         """Return what a call with so many rows is expected to take, as measured when the version was warmed."""
         return self.call_seconds + self.row_seconds * rows
+
+    def decode(self, body: bytes, max_rows: int) -> Rows:
+        """Return the rows of a predict request. Raises ``RowError`` as ``protocol.decode_rows`` does."""
+        if self.decoder is not None and self.remote is None:
+            rows = self.decoder.rows(body, max_rows)
+            if rows is not None:
+                return rows
+        return protocol.decode_rows(body, max_rows)
 
     def predict(self, rows: Rows) -> Answer:
         """Answer the rows of one request.
@@ -191,6 +207,13 @@ def _lookup(bundle: Bundle, storage: str | Path | None) -> tuple[Lookup | None, 
     lookup = Lookup(need, bundle.features.input_columns, open_)
     row_seconds = LOOKUP_SECONDS * (len(need.tables) + len(need.windows))
     return lookup, row_seconds, REMOTE_SECONDS if feast or is_remote(need.store) else 0.0
+
+
+def _decoder(bundle: Bundle) -> RowDecoder | None:
+    try:
+        return RowDecoder(bundle.features)
+    except (ValueError, TypeError):  # a column's name cannot stand in a typed record
+        return None
 
 
 def _cost(call: Callable[[], object]) -> float:
