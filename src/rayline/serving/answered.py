@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rayline.serving.batching import Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +33,8 @@ class Answered:
         arm: its part at that time.
         ids, keys, seconds, at: per request: id, session key, seconds inside the replica, unix time of the answer.
         sizes: int64, the rows of each request.
-        rows: as they were asked.
-        table: the same, as typed columns: see ``row_table``; without columns where it is not known.
+        requests: the rows of each, as they were asked.
+        table: all of them, as typed columns: see ``row_table``; what a version looks up itself is not among them.
         predictions: of the rows.
         slices: int64 (n, slice columns), the place of each row in the labels of each slice column.
         sampled: bool per request, whether it is captured.
@@ -45,14 +47,14 @@ class Answered:
     seconds: tuple[float, ...]
     at: tuple[float, ...]
     sizes: NDArray[np.int64]
-    rows: list[Mapping[str, Any]]
+    requests: tuple[Rows, ...]
     table: pa.Table
     predictions: Predictions
     slices: NDArray[np.int64]
     sampled: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int(self.sizes.sum())
 
     @property
     def owners(self) -> NDArray[np.int64]:
@@ -79,7 +81,7 @@ class Answered:
             seconds=tuple(self.seconds[index] for index in chosen),
             at=tuple(self.at[index] for index in chosen),
             sizes=self.sizes[chosen],
-            rows=[self.rows[row] for row in rows],
+            requests=tuple(self.requests[index] for index in chosen),
             table=self.table.take(rows) if self.table.num_columns else self.table,
             predictions=taken(self.predictions, rows),
             slices=self.slices[rows],

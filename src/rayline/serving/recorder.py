@@ -11,15 +11,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import random
 from time import thread_time, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rayline.serving.answered import Answered, Request, joined
+from rayline.serving.batching import Rows
 from rayline.serving.feedback import Answers
 from rayline.serving.giving_way import EventLoopLoad
 from rayline.serving.host import Host
@@ -209,8 +210,8 @@ class Recorder:
         served = finished[0].served
         plan = self._host.plan
         stable = plan is not None and plan.stable == served.live.number
-        rows = [row for each in finished for row in each.rows]
-        table = _table(served, rows)
+        asked = tuple(each.rows for each in finished)
+        table = _table(served, asked)
         sample = self._capture.sample if self._capture is not None else 0.0
         return Answered(
             served=served,
@@ -220,7 +221,7 @@ class Recorder:
             seconds=tuple(each.seconds for each in finished),
             at=at,
             sizes=np.array([len(each.rows) for each in finished], dtype=np.int64),
-            rows=rows,
+            requests=asked,
             table=table,
             predictions=joined([each.predictions for each in finished]),
             slices=self._slice_codes(table, served),
@@ -251,14 +252,14 @@ class Recorder:
         }
 
 
-def _table(served: Served, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _table(served: Served, requests: Sequence[Rows]) -> pa.Table:
     """Return the input columns of rows; of a version that looks columns up, those that all of them hold."""
     from rayline.serving.row_table import row_table
 
     schema, names = served.bundle.features.schema, served.columns
     if served.lookup is not None:
-        names = tuple(name for name in names if all(name in row for row in rows))
-    return row_table(rows, [schema.column(name) for name in names])
+        names = tuple(name for name in names if all(name in row for rows in requests for row in rows))
+    return row_table(requests, [schema.column(name) for name in names])
 
 
 def _fits(table: pa.Table, served: Served, ruler: Ruler) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import astuple
 
 from rayline.features import arrow_values, canonical
 from rayline.features.schema import ColumnSchema
+from rayline.serving.batching import Rows
+from rayline.serving.decoding import TypedRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,11 +39,11 @@ def arrow_type(kind: str) -> pa.DataType:
     return types[kind]
 
 
-def row_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[ColumnSchema]) -> pa.Table:
-    """Return rows that a version has answered as a table.
+def row_table(requests: Sequence[Rows], columns: Sequence[ColumnSchema]) -> pa.Table:
+    """Return the rows of requests that a version has answered, in their order, as a table.
 
     Args:
-        rows: each with a value for every column; other keys are ignored.
+        requests: the rows of each, with a value for every column; other keys are ignored.
         columns: what the table gets, in order.
 
     Raises:
@@ -51,10 +55,21 @@ def row_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[ColumnSchema]
     names = [column.name for column in columns]
     if not names:
         return pa.table({})
-    pick = itemgetter(*names)
-    gathered = zip(*map(pick, rows), strict=True) if len(names) > 1 else iter([tuple(map(pick, rows))])
-    arrays = [_array(values, column.kind) for values, column in zip(gathered, columns, strict=True)]
+    arrays = [_array(values, column.kind) for values, column in zip(_gathered(requests, names), columns, strict=True)]
     return pa.Table.from_arrays(arrays, names=names)
+
+
+def _gathered(requests: Sequence[Rows], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """Return the values of each column."""
+    first = requests[0]
+    if isinstance(first, TypedRows):
+        known = first.decoder.names
+        typed = [rows.records for rows in requests if isinstance(rows, TypedRows) and rows.decoder is first.decoder]
+        if len(typed) == len(requests) and list(known) == list(names):
+            return islice(zip(*map(astuple, chain.from_iterable(typed)), strict=True), len(known))
+    pick = itemgetter(*names)
+    rows = chain.from_iterable(requests)
+    return zip(*map(pick, rows), strict=True) if len(names) > 1 else [tuple(map(pick, rows))]
 
 
 def _array(values: Sequence[Any], kind: str) -> pa.Array:

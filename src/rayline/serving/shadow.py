@@ -209,9 +209,7 @@ async def _awaited(answer: Awaitable[list[Predictions | Exception]]) -> list[Pre
 def _requests(served: Served, asked: Answered) -> list[Rows]:
     """Return the rows of each request, with the columns that the version takes."""
     known = set(served.columns)
-    rows = [{name: value for name, value in row.items() if name in known} for row in asked.rows]
-    ends = np.cumsum(asked.sizes).tolist()
-    return [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return [[{name: value for name, value in row.items() if name in known} for row in rows] for rows in asked.requests]
 
 
 def _collected(
