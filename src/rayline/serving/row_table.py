@@ -90,6 +90,9 @@ def _numbers(values: Sequence[Any]) -> pa.Array:
 def _levels(values: Sequence[Any]) -> pa.Array:
     import pyarrow as pa
 
+    kinds = set(map(type, values)) - {type(None)}
+    if bool in kinds and len(kinds) > 1:  # Arrow would make numbers of them all, and true is no 1 as a level
+        return pa.array(list(map(canonical.level_text, values)), pa.string())
     found = arrow_values.levels(pa.array(values))
     codes = pa.array(found.codes.astype(np.int32), mask=found.missing | found.wrong)
     return pa.DictionaryArray.from_arrays(codes, pa.array(found.texts, pa.string())).cast(pa.string())
