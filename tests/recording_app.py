@@ -15,6 +15,8 @@ from rayline.features.feature_set import FeatureSet
 from rayline.features.inference import infer
 from rayline.features.reference import reference_of
 from rayline.features.request_rows import request_rows
+from rayline.features.schema import Schema
+from rayline.features.state import FitState
 from rayline.serving.feedback import Answers, Feedback
 from rayline.serving.late_truth import LateTruth
 from rayline.serving.observation import ArmStats
@@ -30,12 +32,16 @@ def table_of(task: str) -> pa.Table:
     return mixed_table() if task == "mixed" else real_table(task)
 
 
+def state_of(table: pa.Table) -> tuple[Schema, FitState]:
+    """What a fit on a table sees."""
+    schema = infer(table, "target").schema
+    return schema, FeatureSet.from_config(FeaturesConfig(target="target"), schema).observe(table)
+
+
 @cache
 def yardstick_of(task: str) -> Yardstick:
     """Of the statistics of the very table that the bundles were made from."""
-    table = table_of(task)
-    schema = infer(table, "target").schema
-    state = FeatureSet.from_config(FeaturesConfig(target="target"), schema).observe(table)
+    schema, state = state_of(table_of(task))
     return Yardstick.of(reference_of(schema, state), schema.names)
 
 
