@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FEAST := .venv-feast
 FEAST_PINS := tests/feature_store/requirements.txt
+PEERS := .venv-peers
+PEERS_PINS := benchmarks/peers/requirements.txt
 
-.PHONY: demo test test-feast lint setup lock clean
+.PHONY: demo test test-feast bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -39,14 +41,25 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-$(FEAST)/.ready: $(READY) $(FEAST_PINS)
-	@echo "Setting up $(FEAST) from $(FEAST_PINS)"
-	@rm -rf $(FEAST)
-	@$(BIN)/python -m venv --without-pip $(FEAST)
-	@$(BIN)/python -m pip --python $(FEAST)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(FEAST_PINS)
+# An environment of its own: the packages of a list of pins before those of $(VENV).
+define beside
+	@echo "Setting up $(1) from $(2)"
+	@rm -rf $(1)
+	@$(BIN)/python -m venv --without-pip $(1)
+	@$(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(2)
 	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
-		> $$($(FEAST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
+		> $$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
 	@touch $@
+endef
+
+$(FEAST)/.ready: $(READY) $(FEAST_PINS)
+	$(call beside,$(FEAST),$(FEAST_PINS))
+
+$(PEERS)/.ready: $(READY) $(PEERS_PINS)
+	$(call beside,$(PEERS),$(PEERS_PINS))
+
+# The servers that benchmarks/serving.py compares with; without them it says which are missing.
+bench-peers: $(PEERS)/.ready
 
 # Write constraints.txt anew from what the newest allowed versions resolve to.
 lock:
@@ -57,4 +70,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -65,6 +65,10 @@ WORLDS = {
 }
 
 
+Strike = Callable[[], float | None]
+"""Does a fault once and returns when all is as before, with the seconds that took where not all its time did."""
+
+
 @dataclass
 class Damage:
     """What a fault cost in all its rounds. Goal: 0 everywhere, but for rounds and requests."""
@@ -268,11 +272,11 @@ def suffer(bench: Bench, fault: str, damage: Damage, rounds: int, seconds: float
     damage.reasons = dict(Counter(why for _, why in failures).most_common(8))
 
 
-def once(bench: Bench, strike: Callable[[], None], damage: Damage) -> None:
+def once(bench: Bench, strike: Strike, damage: Damage) -> None:
     """Do a fault once, and wait until all is as before."""
     failed, began = len(bench.clients.failures), time.monotonic()
-    strike()
-    damage.recover_s.append(time.monotonic() - began)
+    took = strike()
+    damage.recover_s.append(time.monotonic() - began if took is None else took)
     bench.answers()
     failures = bench.clients.failures[failed:]
     damage.outage_s.append(failures[-1][0] - failures[0][0] if failures else 0.0)
@@ -280,35 +284,34 @@ def once(bench: Bench, strike: Callable[[], None], damage: Damage) -> None:
 
 
 @contextmanager
-def moved_weights(bench: Bench) -> Iterator[Callable[[], None]]:
+def moved_weights(bench: Bench) -> Iterator[Strike]:
     """Each round moves the weights; it ends when every replica follows."""
     yield bench.split
 
 
 @contextmanager
-def killed_controller(bench: Bench) -> Iterator[Callable[[], None]]:
-    """Each round kills the controller of a rollout that waits for a person."""
-    bench.service.set_weights(stable=1, weights={1: 100})
-    bench.service.unload(2)
-    release.start(bench.project, 2)
+def killed_controller(bench: Bench) -> Iterator[Strike]:
+    """Each round kills the controller of a rollout that waits at 10 %; it ends when an abort has all traffic back."""
     storage = bench.project.storage
-    until(lambda: commands.status(NAME, storage=storage).weight == 10, "10 %")
+    bench.service.set_weights(stable=1, weights={1: 100})
 
-    def strike() -> None:
-        killed = kill(_actor_process(actor_name(NAME), NAMESPACE))
-        until(lambda: _actor_process(actor_name(NAME), NAMESPACE) not in (None, killed), "the controller")
-        commands.pause(NAME, storage=storage)
-        commands.resume(NAME, storage=storage)
+    def strike() -> float:
+        release.start(bench.project, 2)
+        until(lambda: commands.status(NAME, storage=storage).weight == 10, "10 %")
+        kill(_actor_process(actor_name(NAME), NAMESPACE))
+        began = time.monotonic()
+        commands.abort(NAME, storage=storage)
+        until(lambda: bench.service.plan().weights.get(2, 0) == 0, "the canary to be taken back")
+        took = time.monotonic() - began
+        commands.wait(NAME, storage=storage, timeout=DEADLINE_S)
+        return took
 
     yield strike
-    commands.abort(NAME, storage=storage)
-    commands.wait(NAME, storage=storage, timeout=DEADLINE_S)
-    until(lambda: bench.service.plan().weights.get(2, 0) == 0, "the canary to be taken back")
     bench.service.load(release.live_version(bench.project, 2))
 
 
 @contextmanager
-def killed_live_state(bench: Bench) -> Iterator[Callable[[], None]]:
+def killed_live_state(bench: Bench) -> Iterator[Strike]:
     """Each round kills the actor that holds the plan; it ends when a change of the plan is with every replica."""
 
     def strike() -> None:
@@ -320,21 +323,23 @@ def killed_live_state(bench: Bench) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def killed_replica(bench: Bench) -> Iterator[Callable[[], None]]:
+def killed_replica(bench: Bench) -> Iterator[Strike]:
     """Each round kills one of two replicas; it ends when two follow the plan again."""
 
-    def strike() -> None:
+    def strike() -> float:
         until(bench.whole, "two replicas")
         known = bench.replicas()
         victim = bench.chance.choice(sorted(known))
+        began = time.monotonic()
         kill(known[victim])
         until(lambda: victim not in (now := bench.replicas()) and len(now) == 2, "a new replica")
+        return time.monotonic() - began
 
     yield strike
 
 
 @contextmanager
-def killed_serve_controller(bench: Bench) -> Iterator[Callable[[], None]]:
+def killed_serve_controller(bench: Bench) -> Iterator[Strike]:
     """Each round kills Serve's controller; it ends when that says again that the service runs."""
 
     def strike() -> None:
@@ -346,7 +351,7 @@ def killed_serve_controller(bench: Bench) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def killed_haproxy(bench: Bench) -> Iterator[Callable[[], None]]:
+def killed_haproxy(bench: Bench) -> Iterator[Strike]:
     """Each round kills the HAProxy process; it ends when requests are answered again."""
 
     def strike() -> None:
@@ -357,7 +362,7 @@ def killed_haproxy(bench: Bench) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def killed_proxy(bench: Bench) -> Iterator[Callable[[], None]]:
+def killed_proxy(bench: Bench) -> Iterator[Strike]:
     """Each round kills Serve's Python proxy; it ends when requests are answered again."""
 
     def strike() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rayline import blessing
 from rayline.config import Config
 from rayline.project import Project
-from rayline.release import ask, service_url
+from rayline.release import ask, service_url, taken_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def preview(config: Config) -> tuple[PlannedStep, ...]:
             cached = project.find(step, *_besides(project, step)) is not None
             steps.append(PlannedStep(step, cached, needs.get(step, 0.0), _why(config, step, cached)))
     if not all(step.cached for step in steps):
-        return (*steps, _release_step(config, None))
+        return (*steps, _release_step(project, None))
     judged, registered = (project.find(step, *_besides(project, step)) for step in ("bless", "register"))
     assert judged is not None
     assert registered is not None
@@ -42,7 +42,7 @@ def preview(config: Config) -> tuple[PlannedStep, ...]:
     if not judged.result.get("blessed", True):
         why = f"version {version} is not blessed: the run ends here, unless you let it past its gates by --force"
         return (*steps, PlannedStep("release", False, 0.0, why))
-    return (*steps, _release_step(config, version))
+    return (*steps, _release_step(project, version))
 
 
 def _besides(project: Project, step: str) -> tuple[str | None, ...]:
@@ -63,13 +63,20 @@ def _why(config: Config, step: str, cached: bool) -> str:
     return "not finished with these inputs and settings" + (f"; {needs(config)}" if needs is not None else "")
 
 
-def _release_step(config: Config, version: int | None) -> PlannedStep:
+def _release_step(project: Project, version: int | None) -> PlannedStep:
     """Compare what is live with the version that the run would release; None is one that has no number yet."""
+    config = project.config
     live = ask(service_url(config))
     cpus = config.service.replicas * config.service.num_cpus
+    all_traffic = live is not None and live["stable"] == version and live["weights"] == {str(version): 100}
+    if version is not None and not all_traffic and (reason := taken_back(project, version)) is not None:
+        way_out = f"insist with `rayline rollout start {config.name} --version {version}`"
+        return PlannedStep(
+            "release", False, 0.0, f"version {version} was taken back and is refused: {reason}; {way_out}"
+        )
     if live is None:
         return PlannedStep("release", False, cpus, "no service is live: the version gets all traffic at once")
-    if version is not None and live["stable"] == version and live["weights"] == {str(version): 100}:
+    if all_traffic:
         return PlannedStep("release", True, 0.0, f"version {version} has all traffic")
     return PlannedStep("release", False, 0.0, _move(config, live, version))
 

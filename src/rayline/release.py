@@ -226,7 +226,8 @@ def live_version(project: Project, number: int) -> LiveVersion:
 
     version = project.store.version(project.config.name, str(number))
     bundle = Bundle.load(project.store.fetch(version, project.storage / "served"))
-    return LiveVersion(number=version.number, path=str(bundle.path), digest=bundle.digest)
+    placement = project.config.service.placement
+    return LiveVersion(version.number, str(bundle.path), bundle.digest, placement)
 
 
 def service_url(config: Config) -> str:
@@ -257,15 +258,21 @@ def ask(url: str) -> dict[str, Any] | None:
 
 
 def _refuse_taken_back(project: Project, version: int) -> None:
-    from rayline.rollout import commands
-
-    name = project.config.name
-    state = commands.last(name, storage=str(project.storage))
-    if state is None:
-        return
-    undone = state.kind == "undo" and state.phase == "Healthy" and state.stable == version
-    if undone or (state.phase == "Degraded" and state.canary == version):
+    why = taken_back(project, version)
+    if why is not None:
+        name = project.config.name
         raise RolloutRefused(
-            f"version {version} of '{name}' was taken back: {state.message}. Change the configuration and run again, "
+            f"version {version} of '{name}' was taken back: {why}. Change the configuration and run again, "
             f"or insist with `rayline rollout start {name} --version {version}`."
         )
+
+
+def taken_back(project: Project, version: int) -> str | None:
+    """Return why the last rollout took a version back; None where it did not."""
+    from rayline.rollout import commands
+
+    state = commands.last(project.config.name, storage=str(project.storage))
+    if state is None:
+        return None
+    undone = state.kind == "undo" and state.phase == "Healthy" and state.stable == version
+    return state.message if undone or (state.phase == "Degraded" and state.canary == version) else None

@@ -63,7 +63,7 @@ def test_one_that_goes_bad_has_its_errors_counted_and_no_other(world: World, wha
 
 def test_a_slow_one_is_slow_alone(world: World) -> None:
     live_canary(world, 4, placement="remote")
-    world.fault(4, "slow")
+    world.fault(4, "slow 0.2")
     before = world.service.observe()
     with Load(world) as load:
         load.more(20, number=4)

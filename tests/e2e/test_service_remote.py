@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from rayline.errors import ServiceError, StaleController
+from rayline.errors import NotFoundError, ServiceError, StaleController
 from rayline.serving.names import live_state_handle, remote_name
 from rayline.serving.plan import LiveVersion
 from rayline.serving.service import Service
@@ -110,8 +111,12 @@ def test_a_controller_that_was_replaced_starts_no_process(world: World) -> None:
 
 def test_one_that_cannot_be_loaded_leaves_nothing_behind(world: World) -> None:
     nowhere = LiveVersion(5, str(world.folder / "nowhere"), "0" * 64, placement="remote")
-    with pytest.raises(ServiceError, match=r"version 5 of 'churn' .* own process: NotFoundError: .* does not exist"):
+    with pytest.raises(NotFoundError, match="nowhere' does not exist"):
         world.service.load(nowhere)
+    broken = world.version(6, placement="remote")
+    world.fault(6, "raise")
+    with pytest.raises(ServiceError, match=r"version 6 of 'churn' .* own process: RuntimeError: the network broke"):
+        world.service.load(broken, timeout=120)
     wait_for(lambda: applications() == {"churn", "churn-v2"}, "the application to go")
     assert world.service.plan().numbers == (1, 2)
 
@@ -121,3 +126,20 @@ def test_its_process_goes_with_it(world: World) -> None:
     world.service.unload(2)
     world.service.unload(2)
     wait_for(lambda: applications() == {"churn"}, "the application to go")
+
+
+def test_haproxys_own_pages_are_on_loopback_alone(world: World) -> None:
+    for page in ("STATS", "METRICS"):
+        port = int(os.environ[f"RAY_SERVE_HAPROXY_{page}_PORT"])
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+        with pytest.raises(OSError, match="refused"), socket.create_connection((own_address(), port), timeout=5):
+            pass
+
+
+def own_address() -> str:
+    """The address that other machines know this one by."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as candidate:
+        candidate.connect(("192.0.2.1", 9))  # sends nothing
+        address: str = candidate.getsockname()[0]
+    return address

@@ -1,7 +1,7 @@
 """Versions that go bad on command, in every process whose ``PYTHONPATH`` holds this folder.
 
 A bundle runs no code of its own, so the fault is put where its network is called: what the file beside the bundle's
-folder (``BUNDLE.fault``) says at that moment is done: ``slow``, ``raise``, ``kill``, ``nan`` or ``hang``.
+folder (``BUNDLE.fault``) says at that moment is done: ``slow SECONDS``, ``raise``, ``kill``, ``nan`` or ``hang``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import time
 from pathlib import Path
 
 TARGET = "rayline.registry.bundle"
-SLOW_S = 0.2
 
 
 def _apply(fault, answer):
-    if fault == "slow":
-        time.sleep(SLOW_S)
+    if fault.startswith("slow"):
+        time.sleep(float(fault.split()[1]))
     elif fault == "raise":
         raise RuntimeError("the network broke")
     elif fault == "kill":

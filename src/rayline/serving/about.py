@@ -89,6 +89,7 @@ def _facts(service: str, versions: list[int], served: Served) -> dict[str, Any]:
         "platform": "rayline",
         "inputs": inputs,
         "outputs": outputs,
+        "parameters": {"execution": served.engine[0], "execution_why": served.engine[1]},
     }
 
 

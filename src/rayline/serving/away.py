@@ -18,6 +18,7 @@ from rayline.serving import protocol
 from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters
 from rayline.serving.encoding import RecordEncoder
+from rayline.serving.execution import Execution
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion
 from rayline.serving.served import Served
@@ -132,8 +133,15 @@ def stand_in(service: str, live: LiveVersion, edges: Sequence[float]) -> Served:
     )
 
 
-def load(service: str, live: LiveVersion, edges: Sequence[float], storage: str | Path | None = None) -> Served:
-    """Load a version into this process, or its stand-in where it is placed remote; raises as these do."""
+def load(
+    service: str,
+    live: LiveVersion,
+    edges: Sequence[float],
+    storage: str | Path | None = None,
+    execution: Execution = "auto",
+    threads: int = 1,
+) -> Served:
+    """Load a version into this process, or its stand-in where it is placed remote; takes and raises what these do."""
     if live.placement == "remote":
         return stand_in(service, live, edges)
-    return Served.load(service, live, edges, storage)
+    return Served.load(service, live, edges, storage, execution=execution, threads=threads)

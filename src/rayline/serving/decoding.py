@@ -134,7 +134,7 @@ class _Numbers:
         """Return imputed, scaled and cut numbers, float32 (n, numbers); None where one is out of range."""
         taken = map(self._take, values)
         try:
-            raw = np.frombuffer(b"".join([self._pack(*each) for each in taken])).reshape(-1, self._count)
+            raw = np.frombuffer(b"".join([self._pack(*each) for each in taken])).reshape(len(values), self._count)
         except struct.error:  # None is among them
             raw = np.array(list(map(self._take, values)), dtype=np.float64)
             raw = np.where(np.isnan(raw), self._fill, raw)

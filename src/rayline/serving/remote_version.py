@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.serving.acceptance import answers_its_example
 from rayline.serving.batching import Rows
+from rayline.serving.execution import Execution
 from rayline.serving.memory import Scales, bundle_mb
 from rayline.serving.plan import LiveVersion
 from rayline.serving.replica import compute_on
@@ -30,6 +31,7 @@ class RemoteSettings:
         live: the version.
         storage: the project's state folder.
         threads: that compute one forward pass.
+        execution: how networks are run; see ``ServiceConfig``.
         memory_limit: of the process, in MiB; None for what the machine has.
     """
 
@@ -37,6 +39,7 @@ class RemoteSettings:
     live: LiveVersion
     storage: str
     threads: int = 1
+    execution: Execution = "auto"
     memory_limit: float | None = None
 
 
@@ -47,9 +50,14 @@ class RemoteVersion:
         """Load and warm the version. Raises ``RaylineError`` where it cannot be, or does not fit."""
         compute_on(settings.threads)
         live = settings.live
+        how: dict[str, Any] = {
+            "storage": settings.storage,
+            "execution": settings.execution,
+            "threads": settings.threads,
+        }
         self._scales = Scales(settings.memory_limit)
         with self._scales.weighing(live.number, bundle_mb(live.path)):
-            self._served = Served.load(settings.service, live, (), storage=settings.storage)
+            self._served = Served.load(settings.service, live, (), **how)
             answers_its_example(self._served)
 
     def about(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rayline.errors import ServiceError
 from rayline.serving import away, frontdoor
 from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
+from rayline.serving.execution import Execution
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
@@ -47,7 +48,7 @@ class ReplicaSettings:
     storage: str
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
-    execution: str = "auto"
+    execution: Execution = "auto"
     memory_limit: float | None = None
     slices: tuple[str, ...] = ()
     capture: CaptureConfig = field(default_factory=CaptureConfig)
@@ -87,7 +88,7 @@ class Replica:
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
-        load = partial(away.load, storage=settings.storage)
+        load = partial(away.load, storage=settings.storage, execution=settings.execution, threads=settings.threads)
         self._host = Host(settings.service, self._changed, load, settings.memory_limit)
         self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
         self._follower.first_plan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,12 +17,15 @@ from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters, RowTruth
 from rayline.serving.decoding import RowDecoder
 from rayline.serving.encoding import RecordEncoder
+from rayline.serving.execution import Execution, chosen
 from rayline.serving.plan import LiveVersion
 
 if TYPE_CHECKING:
     from rayline.features.online.lookup import Lookup
     from rayline.registry.bundle import Bundle
     from rayline.registry.predictor import Predictions, Predictor
+
+_LOG = logging.getLogger(__name__)
 
 WARM_UP_CALLS = 5
 BATCH_TRIED = 64
@@ -55,6 +59,7 @@ class Served:
             process computes them.
         decoder: reads the plain requests of this version; None where each goes the general way.
         encoder: writes the records of its answers.
+        engine: what runs its network, such as ``numpy``, and why.
     """
 
     live: LiveVersion
@@ -71,9 +76,19 @@ class Served:
     remote: Callable[[list[Rows]], Awaitable[list[Predictions | Exception]]] | None = None
     decoder: RowDecoder | None = None
     encoder: RecordEncoder = field(default_factory=lambda: RecordEncoder(None))
+    engine: tuple[str, str] = ("", "")
 
     @classmethod
-    def load(cls, service: str, live: LiveVersion, edges: Sequence[float], storage: str | Path | None = None) -> Served:
+    def load(
+        cls,
+        service: str,
+        live: LiveVersion,
+        edges: Sequence[float],
+        storage: str | Path | None = None,
+        *,
+        execution: Execution = "numpy",
+        threads: int = 1,
+    ) -> Served:
         """Load a version and answer its example until it is warm.
 
         Args:
@@ -81,6 +96,8 @@ class Served:
             live: the version.
             edges: of the histogram of its predictions.
             storage: the project's state folder, for a version that looks columns up in an embedded store.
+            execution: how networks are run; see ``ServiceConfig``.
+            threads: that compute one pass.
 
         Raises:
             RaylineError: the bundle cannot be loaded, is not the one that the plan names, or does not answer.
@@ -93,8 +110,11 @@ class Served:
                 f"bundle '{live.path}' has digest {bundle.digest[:12]}, and version {live.number} of '{service}' was "
                 f"deployed from {live.digest[:12]}. Fetch the version again and deploy it."
             )
-        predictor = bundle.predictor()
         example = [dict(row) for row in bundle.example[:1]]
+        predictor = bundle.predictor()
+        engine = chosen(predictor, predictor.features.rows(example), execution, threads)
+        predictor = engine.predictor
+        _LOG.info("version %d of '%s' runs on %s: %s.", live.number, service, engine.engine, engine.why)
         call_seconds = _cost(lambda: predictor.predict(example))
         batch_seconds = _cost(lambda: predictor.predict(example * BATCH_TRIED)) if example else call_seconds
         lookup, row_waits, call_waits = _lookup(bundle, storage)
@@ -110,6 +130,7 @@ class Served:
             prefix=protocol.prediction_prefix(service, live.number),
             number_text=b"%d" % live.number,
             lookup=lookup,
+            engine=(engine.engine, engine.why),
             decoder=_decoder(bundle) if lookup is None else None,
             encoder=RecordEncoder(bundle.features.classes if bundle.task != "regression" else None),
         )

@@ -18,12 +18,11 @@ from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceErr
 from rayline.serving import remote
 from rayline.serving.capture_files import check_redacted
 from rayline.serving.counters import prediction_edges
-from rayline.serving.ingress import check_port
+from rayline.serving.ingress import LOOPBACK, check_port
 from rayline.serving.names import live_state_handle, plan_path, service_folder
 from rayline.serving.observation import Observation
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rayline.serving.starting import (
-    LOOPBACK,
     READY_SECONDS,
     await_answer,
     await_running,

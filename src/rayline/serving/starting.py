@@ -10,12 +10,12 @@ from typing import Any
 from rayline.cluster import NAMESPACE
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError, ServiceError
+from rayline.serving.ingress import LEAVE_SECONDS, LOOPBACK
 from rayline.serving.names import live_state_name, plan_path
 from rayline.serving.scaling import LOOK_BACK
 
 READY_SECONDS = 120.0
-SHORTEST_LOOK = 5.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SHORTEST_LOOK = 11.0  # Serve wants more than its own 10
 
 
 def live_state(name: str, storage: str) -> Any:
@@ -67,7 +67,7 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
         health_check_period_s=2,
         health_check_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.5,
-        graceful_shutdown_timeout_s=config.drain,
+        graceful_shutdown_timeout_s=LEAVE_SECONDS + config.drain,
         logging_config=quiet_logging(),
         **_how_many(config),
     )

