@@ -12,8 +12,11 @@ from pathlib import Path
 
 IDLE, SATURATED = 0.5, 0.85
 """The share of the time in which the event loop runs or waits for a processor: below the first, and from the second."""
-LEISURE, PRESSED = 0.5, 0.01
-"""The share of the time that a background thread takes then; in between it falls in a straight line."""
+LEISURE, PRESSED = 0.5, 0.0075
+"""What a background thread takes then: a share of the time, and of the time that the event loop itself gets; in between
+it falls in a straight line."""
+LEAST = 0.05
+"""The least share of the time that the event loop is taken to get, so that a thread that gives way still gets on."""
 LOOK_SECONDS = 0.2
 
 
@@ -25,8 +28,9 @@ class EventLoopLoad:
         self._path: Path | None = None
         self._clock: int | None = None
         self._looked = time.monotonic()
-        self._ran = 0.0
+        self._before = (0.0, 0.0)
         self._busy = 0.0
+        self._running = 0.0
 
     def watch(self) -> None:
         """Watch the thread that calls this."""
@@ -34,12 +38,12 @@ class EventLoopLoad:
         self._path = path if path.exists() else None
         if self._path is None and hasattr(time, "pthread_getcpuclockid"):
             self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._looked, self._ran = time.monotonic(), self._seconds()
+        self._looked, self._before = time.monotonic(), self._seconds()
 
     @property
     def share(self) -> float:
         """The share of its time that a background thread may take now."""
-        return share_of(self.busy)
+        return share_of(self.busy, self._running)
 
     @property
     def busy(self) -> float:
@@ -47,24 +51,31 @@ class EventLoopLoad:
         now = time.monotonic()
         passed = now - self._looked
         if passed >= LOOK_SECONDS:
-            ran = self._seconds()
-            self._busy = min(1.0, max(0.0, ran - self._ran) / passed)
-            self._looked, self._ran = now, ran
+            ran, waited = self._seconds()
+            self._running = min(1.0, max(0.0, ran - self._before[0]) / passed)
+            self._busy = min(1.0, self._running + max(0.0, waited - self._before[1]) / passed)
+            self._looked, self._before = now, (ran, waited)
         return self._busy
 
-    def _seconds(self) -> float:
+    def _seconds(self) -> tuple[float, float]:
+        """Return how long the thread ran so far, and how long it waited for a processor."""
         try:
             if self._path is not None:
                 ran, waited = self._path.read_bytes().split()[:2]  # nanoseconds
-                return (int(ran) + int(waited)) / 1e9
+                return int(ran) / 1e9, int(waited) / 1e9
             if self._clock is not None:
-                return time.clock_gettime(self._clock)
+                return time.clock_gettime(self._clock), 0.0
         except (OSError, ValueError):
-            return self._ran  # the thread has ended
-        return 0.0
+            return self._before  # the thread has ended
+        return 0.0, 0.0
 
 
-def share_of(busy: float) -> float:
-    """Return the share of its time that a background thread may take beside an event loop that is so busy, 0 to 1."""
+def share_of(busy: float, running: float) -> float:
+    """Return the share of its time that a background thread may take beside an event loop.
+
+    Args:
+        busy: the share of the time, 0 to 1, in which the event loop runs or waits for a processor.
+        running: the part of it in which it runs: what is taken from a loop that others hinder is to be in proportion.
+    """
     pressure = min(1.0, max(0.0, (busy - IDLE) / (SATURATED - IDLE)))
-    return LEISURE + (PRESSED - LEISURE) * pressure
+    return LEISURE + (PRESSED * max(LEAST, running) - LEISURE) * pressure

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
+import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from rayline.features.schema import ColumnSchema
 from rayline.registry.predictor import Predictions
 from rayline.serving.comparing import compared
 from rayline.serving.counters import Counters, RowTruth
-from rayline.serving.giving_way import share_of
+from rayline.serving.giving_way import LOOK_SECONDS, EventLoopLoad, share_of
 from rayline.serving.observation import ArmStats, ShadowStats
 from rayline.serving.row_table import row_table
 from rayline.serving.yardstick import MOST_SLICES, Ruler, Yardstick
@@ -240,11 +241,38 @@ def test_a_regression_is_not_compared_with_classes() -> None:
     assert not apart.agreed.any()
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_the_busier_the_event_loop_the_less_is_taken_beside_it(one: float, other: float) -> None:
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_the_busier_the_event_loop_the_less_is_taken_beside_it(one: float, other: float, part: float) -> None:
     low, high = sorted((one, other))
-    assert share_of(low) >= share_of(high) > 0
-    assert math.isclose(share_of(1.0), 0.01)
+    assert share_of(low, low * part) >= share_of(high, low * part) > 0
+    assert share_of(1.0, part) <= 0.0075, "a saturated loop loses less than a hundredth of its time"
+    assert share_of(0.3, part * 0.3) == 0.5, "one that idles loses nothing"
+
+
+def test_a_thread_that_works_is_seen_as_busy_and_one_that_sleeps_as_idle() -> None:
+    load, stop, ready = EventLoopLoad(), threading.Event(), threading.Event()
+
+    def idle() -> None:
+        load.watch()
+        ready.set()
+        stop.wait(30)
+
+    thread = threading.Thread(target=idle)
+    thread.start()
+    try:
+        assert ready.wait(20)
+        time.sleep(LOOK_SECONDS * 1.2)
+        asleep = load.busy
+    finally:
+        stop.set()
+        thread.join()
+    mine = EventLoopLoad()
+    mine.watch()
+    until = time.monotonic() + LOOK_SECONDS * 1.5
+    while time.monotonic() < until:
+        sum(range(1000))
+    assert mine.busy > asleep
+    assert mine.share < load.share
 
 
 def test_feature_counts_of_all_replicas_are_counted_once() -> None:
