@@ -113,7 +113,7 @@ class Recorder:
             self._load.watch()
             if self._shadow is not None:
                 self._shadow.loop = asyncio.get_running_loop()
-        count = len(finished.rows)
+        count = len(finished.outcomes)  # a list: rows may be read by Python code
         if self._taken - self._done + count > self._room:
             self._left_out += count
             return
