@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rayline.serving.observation import LATENCY_EDGES, ArmStats, latency_bucket
+from rayline.serving.observation import LATENCY_EDGES, ArmStats, ShadowStats, SliceStats, latency_bucket
+
+
+@dataclass(frozen=True, slots=True)
+class RowTruth:
+    """What the truth of one row says of its answer.
+
+    Attributes:
+        correct: the label was predicted (classification).
+        error: prediction less truth, in the target's units (regression).
+        slices: those that the row belongs to.
+    """
+
+    correct: bool = False
+    error: float = 0.0
+    slices: tuple[str, ...] = ()
 
 
 class Counters:
-    """Cumulative counts that only grow. One thread writes; a reader may be a request behind."""
+    """Cumulative counts that only grow.
+
+    One thread writes what the hot path counts (``answered``, ``failed``), without a lock; a reader may be a request
+    behind. Everything else comes in the background from several threads and takes one.
+    """
 
     __slots__ = (
-        "_absolute_error",
-        "_correct",
         "_edges",
         "_errors",
-        "_feedback",
         "_latency",
+        "_later",
         "_predictions",
         "_requests",
     )
@@ -30,9 +49,7 @@ class Counters:
         self._errors = 0
         self._latency = [0] * (len(LATENCY_EDGES) + 1)
         self._predictions: dict[str, int] = {}
-        self._feedback = 0
-        self._correct = 0
-        self._absolute_error = 0.0
+        self._later = _Later()
 
     def answered(self, seconds: float, outcomes: Sequence[Any], *, labelled: bool) -> None:
         """Count one answered request: class labels, or predicted values, one per row."""
@@ -50,23 +67,88 @@ class Counters:
         self._errors += 1
         self._latency[latency_bucket(seconds)] += 1
 
-    def told(self, rows: int, correct: int, absolute_error: float) -> None:
+    def told(self, truths: Sequence[RowTruth]) -> None:
         """Count the truth of some rows."""
-        self._feedback += rows
-        self._correct += correct
-        self._absolute_error += absolute_error
+        self._later.told(truths)
+
+    def measured(self, features: Mapping[str, Mapping[str, int]], slices: Mapping[str, int]) -> None:
+        """Count answered rows by what was asked.
+
+        Args:
+            features: column to level or bin to rows, none of them 0.
+            slices: slice to rows.
+        """
+        self._later.measured(features, slices)
+
+    def mirrored(self, compared: ShadowStats) -> None:
+        """Count what this version said to requests that others answered."""
+        self._later.mirrored(compared)
 
     def snapshot(self) -> ArmStats:
         """Return the counts so far."""
-        return ArmStats(
-            requests=self._requests,
-            errors=self._errors,
-            latency_counts=tuple(self._latency),
-            prediction_counts=dict(self._predictions),
-            feedback=self._feedback,
-            correct=self._correct,
-            absolute_error=self._absolute_error,
+        return self._later.onto(
+            ArmStats(
+                requests=self._requests,
+                errors=self._errors,
+                latency_counts=tuple(self._latency),
+                prediction_counts=dict(self._predictions),
+            )
         )
+
+
+class _Later:
+    """What is counted after an answer has gone out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._feedback = 0
+        self._correct = 0
+        self._absolute = 0.0
+        self._squared = 0.0
+        self._features: dict[str, dict[str, int]] = {}
+        self._slices: dict[str, list[Any]] = {}
+        self._shadow = ShadowStats()
+
+    def told(self, truths: Sequence[RowTruth]) -> None:
+        with self._lock:
+            for truth in truths:
+                error = abs(truth.error)
+                gained = (0, 1, int(truth.correct), error, error * error)
+                self._feedback += 1
+                self._correct += gained[2]
+                self._absolute += error
+                self._squared += gained[4]
+                for name in truth.slices:
+                    self._slices[name] = [had + more for had, more in zip(self._of(name), gained, strict=True)]
+
+    def measured(self, features: Mapping[str, Mapping[str, int]], slices: Mapping[str, int]) -> None:
+        with self._lock:
+            for column, counts in features.items():
+                known = self._features.setdefault(column, {})
+                for label, rows in counts.items():
+                    known[label] = known.get(label, 0) + rows
+            for name, rows in slices.items():
+                self._of(name)[0] += rows
+
+    def mirrored(self, compared: ShadowStats) -> None:
+        with self._lock:
+            self._shadow = self._shadow.plus(compared)
+
+    def onto(self, stats: ArmStats) -> ArmStats:
+        with self._lock:
+            return replace(
+                stats,
+                feedback=self._feedback,
+                correct=self._correct,
+                absolute_error=self._absolute,
+                squared_error=self._squared,
+                feature_counts={column: dict(counts) for column, counts in self._features.items()},
+                slices={name: SliceStats(*counts) for name, counts in self._slices.items()},
+                shadow=self._shadow,
+            )
+
+    def _of(self, name: str) -> list[Any]:
+        return self._slices.setdefault(name, [0, 0, 0, 0.0, 0.0])
 
 
 def prediction_edges(mean: float, deviation: float) -> tuple[float, ...]:

@@ -70,6 +70,11 @@ class RowDecoder:
         self._numbers = _Numbers(features, plain)
         self._rest = _Rest(features, plain)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of a record, in order; a target may follow."""
+        return self._names
+
     def rows(self, body: bytes, max_rows: int) -> TypedRows | None:
         """Return the rows of a request that is just as the schema has it; None where the general path must look."""
         try:

@@ -6,6 +6,9 @@ latest answers; truth that reaches another replica is passed on to the one that 
 Truth that is passed on is stored first by the replica that a client told, as ``"passed_on": true`` and unmatched. It
 travels in memory from there: where a process dies on the way, it is not counted for its version, and still on disk.
 Where it arrives it is stored once more, so a reader takes the matched record of a request id where there is one.
+
+Where its way ends and the answer is not remembered, as it is old or its replica is gone, it is stored as unmatched and
+looked up in what was captured: see ``late_truth``. What is found there is counted and stored like any other.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ class Answers:
         self._half = max(1, limit // 2)
         self._young: dict[str, tuple[int, list[Any]] | None] = {}
         self._old: dict[str, tuple[int, list[Any]] | None] = {}
+        self._young_places: dict[str, Any] = {}
+        self._old_places: dict[str, Any] = {}
         self._serial = itertools.count(getrandbits(32))
 
     def new_id(self, version: int) -> str:
@@ -67,7 +72,17 @@ class Answers:
         """Keep what a version answered."""
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}
+            self._old_places, self._young_places = self._young_places, {}
         self._young[request_id] = (version, outcomes)
+
+    def place(self, request_id: str, codes: Any) -> None:
+        """Keep where the rows of an answer lie: int64 (rows, slice columns). Comes in the background."""
+        self._young_places[request_id] = codes
+
+    def placed(self, request_id: str) -> Any:
+        """Return what ``place`` kept, or None."""
+        found = self._young_places.get(request_id)
+        return self._old_places.get(request_id) if found is None else found
 
     def recall(self, request_id: str) -> tuple[int, list[Any]] | Literal["told"] | None:
         """Return version and outcomes; ``told`` once the truth has come; None where it is not remembered."""
@@ -75,6 +90,11 @@ class Answers:
             if request_id in answers:
                 return answers[request_id] or "told"
         return None
+
+    def remember_told(self, request_id: str) -> None:
+        """Keep an answer that was not remembered as one whose truth has come."""
+        self.remember(request_id, 0, [])
+        self._young[request_id] = None
 
     def told(self, request_id: str) -> None:
         """Mark an answer whose truth has come, so that the same truth sent twice counts once."""
@@ -129,7 +149,27 @@ class FeedbackLog:
 class Feedback:
     """Joins truth to answers in one replica."""
 
-    def __init__(self, host: Host, answers: Answers, log: FeedbackLog, tag: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        answers: Answers,
+        log: FeedbackLog,
+        tag: str,
+        slices_of: Callable[[str], Sequence[tuple[str, ...]] | None] = lambda request_id: None,
+    ) -> None:
+        """Join truth in the replica with ``tag``.
+
+        Args:
+            host: the live versions.
+            answers: what this replica remembers.
+            log: where truth is stored.
+            tag: this replica's.
+            slices_of: tells which slices the rows of a request belong to.
+        """
+        self._slices_of = slices_of
+        self._tally = dict.fromkeys(("joined", "duplicate", "unmatched", "elsewhere", "found_late"), 0)
+        self.look_up: Callable[[str, int, Sequence[Any]], None] = lambda request_id, version, labels: None
+        """Takes truth whose answer is not remembered."""
         self._host = host
         self._answers = answers
         self._log = log
@@ -155,7 +195,44 @@ class Feedback:
         if parts is None:
             raise RowError(0, None, request_id, "is no request id; send the request_id of an answer")
         with self._lock:  # requests and what other replicas pass on come from different threads
-            return self._join(request_id, parts, labels, passed_on)
+            outcome = self._join(request_id, parts, labels, passed_on)
+            self._tally[outcome] += 1
+            return outcome
+
+    def facts(self) -> dict[str, int]:
+        """Return how many truths, a request each, were joined, came twice, found no answer here, and were passed on.
+
+        ``found_late`` of those without an answer found one in what was captured.
+        """
+        return dict(self._tally)
+
+    def found(
+        self,
+        request_id: str,
+        version: int,
+        outcomes: list[Any],
+        labels: Sequence[Any],
+        slices: Sequence[tuple[str, ...]],
+    ) -> None:
+        """Count and store truth whose answer was found in what was captured; a second time it does nothing.
+
+        Args:
+            request_id: as the answer had it.
+            version: that gave it; where it is not live, nothing is counted.
+            outcomes, labels, slices: one per row.
+        """
+        served = self._host.table.versions.get(version)
+        with self._lock:
+            if served is None or self._answers.recall(request_id) == "told":
+                return
+            try:
+                judged = served.judge(outcomes, labels, slices)
+            except RowError:
+                return  # labels that do not fit the answer; whoever sent them was answered long ago
+            self._store(request_id, version, outcomes, labels)
+            served.counters.told(judged)
+            self._answers.remember_told(request_id)
+            self._tally["found_late"] += 1
 
     def _join(self, request_id: str, parts: RequestId, labels: Sequence[Any], passed_on: bool) -> Joined:
         known = self._answers.recall(request_id)
@@ -166,13 +243,14 @@ class Feedback:
             return "elsewhere"
         if known is None:
             self._store(request_id, parts.version, None, labels)
+            self.look_up(request_id, parts.version, labels)
             return "unmatched"
         number, outcomes = known
         served = self._host.table.versions.get(number)
-        judged = served.judge(outcomes, labels) if served is not None else None
+        judged = served.judge(outcomes, labels, self._slices_of(request_id)) if served is not None else None
         self._store(request_id, number, outcomes, labels)
         if served is not None and judged is not None:
-            served.counters.told(len(labels), *judged)
+            served.counters.told(judged)
         self._answers.told(request_id)
         return "joined"
 

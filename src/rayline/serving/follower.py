@@ -38,6 +38,7 @@ class Follower:
         self._round = 0
         self._stop = threading.Event()
         self._feedback: Feedback | None = None
+        self._facts: Callable[[], dict[str, Any]] = dict
         self._received: list[int] = []
         self._actor = _actor_name()
         self._thread = threading.Thread(target=self._run, name="rayline-follower", daemon=True)
@@ -63,9 +64,9 @@ class Follower:
         # Known before it is ready: no change of the plan is acknowledged without this replica.
         ray.get(state.report.remote(self._report(), self._me))
 
-    def start(self, feedback: Feedback) -> None:
-        """Begin to poll; truth passed on by other replicas goes to ``feedback``."""
-        self._feedback = feedback
+    def start(self, feedback: Feedback, facts: Callable[[], dict[str, Any]] = dict) -> None:
+        """Begin to poll; truth passed on by other replicas goes to ``feedback``, and ``facts`` with each report."""
+        self._feedback, self._facts = feedback, facts
         self._thread.start()
 
     def alive(self) -> bool:
@@ -115,7 +116,7 @@ class Follower:
 
     def _report(self) -> dict[str, Any]:
         me = {"replica": self._replica, "actor": self._actor, "pid": os.getpid()}
-        return {**me, "round": self._round, **self._host.report()}
+        return {**me, "round": self._round, **self._host.report(), "records": self._facts()}
 
     def _quietly(self, call: Callable[[Any], Any]) -> None:
         import ray

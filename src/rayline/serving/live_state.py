@@ -23,7 +23,7 @@ from rayline.serving.roster import Json, Replica, Roster
 
 POLL_SECONDS = 5.0
 OBSERVE_SECONDS = 2.0
-SHOWN = ("pid", "generation", "loaded", "placed", "failed", "memory")
+SHOWN = ("pid", "generation", "loaded", "placed", "failed", "memory", "records")
 
 
 class LiveState:

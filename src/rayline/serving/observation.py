@@ -52,6 +52,7 @@ class ShadowStats:
         squared_distance: sum of their squares.
         dropped: rows that were not mirrored, as too many waited.
         errors: rows that the mirrored version could not answer.
+        seconds: sum of what its passes took; each answers many rows, so ``seconds / rows`` is no request's latency.
         slices: slice to (rows compared, rows that disagreed).
     """
 
@@ -61,7 +62,13 @@ class ShadowStats:
     squared_distance: float = 0.0
     dropped: int = 0
     errors: int = 0
+    seconds: float = 0.0
     slices: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def plus(self, other: ShadowStats) -> ShadowStats:
+        """Return the sum of two disjoint sets of counts."""
+        total: ShadowStats = _merged(self, other, 1)
+        return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from functools import partial
 from random import getrandbits
 from typing import Any
 
-from rayline.config import AccessConfig, ServiceConfig
+from rayline.config import AccessConfig, CaptureConfig, ServiceConfig
 from rayline.errors import ServiceError
 from rayline.serving import away, frontdoor
 from rayline.serving.access import Tokens
@@ -21,10 +21,12 @@ from rayline.serving.execution import Execution
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
+from rayline.serving.late_truth import LateTruth
 from rayline.serving.load import Load
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
+from rayline.serving.recording import Recording
 from rayline.serving.scaling import METRIC
 
 
@@ -40,6 +42,8 @@ class ReplicaSettings:
         execution: how networks are run; see ``ServiceConfig``.
         memory_limit: of the process, in MiB; None for what the machine has.
         access: where the tokens lie; every replica reads them for itself, so that none goes through Ray.
+        slices: columns by whose levels counts are kept apart.
+        capture: what is written down of requests.
     """
 
     service: str
@@ -49,6 +53,8 @@ class ReplicaSettings:
     execution: Execution = "auto"
     memory_limit: float | None = None
     access: AccessConfig = field(default_factory=AccessConfig)
+    slices: tuple[str, ...] = ()
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
 
     @classmethod
     def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
@@ -62,8 +68,17 @@ class ReplicaSettings:
             batching=config.batching.enabled,
             batch_rows=config.batching.max_rows,
         )
-        limit = config.memory_limit_mb
-        return cls(service, storage, limits, config.threads, config.execution, limit, config.access)
+        return cls(
+            service,
+            storage,
+            limits,
+            threads=config.threads,
+            execution=config.execution,
+            memory_limit=config.memory_limit_mb,
+            access=config.access,
+            slices=config.slices,
+            capture=config.capture,
+        )
 
 
 class Replica:
@@ -83,7 +98,18 @@ class Replica:
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")
         answers = Answers(tag)
-        feedback = Feedback(self._host, answers, self._log, tag)
+        self._recording = Recording.of(
+            settings.service,
+            settings.storage,
+            tag,
+            self._host,
+            answers,
+            slices=settings.slices,
+            capture=settings.capture,
+        )
+        feedback = Feedback(self._host, answers, self._log, tag, self._recording.recorder.slices_of)
+        self._late = LateTruth(settings.storage, settings.service, feedback, self._recording.recorder.slicers)
+        feedback.look_up = self._late.offer
         self._endpoint = Endpoint(
             settings.service,
             self._host,
@@ -95,8 +121,11 @@ class Replica:
             tokens=Tokens.read(settings.access),
         )
         self._load = Load(frontdoor.lag)
-        self._follower.start(feedback)
-        self._metrics = MetricsExporter(settings.service, self._host)
+        self._endpoint.answering.listeners.append(self._recording.recorder.answered)
+        self._recording.start()
+        self._late.start()
+        self._follower.start(feedback, lambda: {**self._recording.facts(), "feedback": feedback.facts()})
+        self._metrics = MetricsExporter(settings.service, self._host, self._recording.facts)
         frontdoor.open_for(self._endpoint)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -117,7 +146,7 @@ class Replica:
 
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""
-        for name in ("_follower", "_metrics"):
+        for name in ("_follower", "_metrics", "_late", "_recording"):
             if hasattr(self, name):
                 getattr(self, name).stop()
         if hasattr(self, "_log"):

@@ -28,7 +28,7 @@ def choose(key: str, weights: Mapping[int, int]) -> int:
     for number, weight in weights.items():
         if weight <= 0:
             continue
-        score = -weight / math.log(_draw(key, number))
+        score = -weight / math.log(drawn(key, number))
         if score > best_score or (score == best_score and best is not None and number < best):
             best, best_score = number, score
     if best is None:
@@ -68,7 +68,7 @@ def chooser(weights: Mapping[int, int], draw: Callable[[], float] = random) -> C
     return pick
 
 
-def _draw(key: str, number: int) -> float:
+def drawn(key: str, number: int) -> float:
     """Return a number strictly between 0 and 1 that depends on the key and the version alone."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, salt=number.to_bytes(8, "big")).digest()
     return ((int.from_bytes(digest, "big") >> (64 - _BITS)) + 0.5) / (1 << _BITS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rayline.errors import BundleError, RowError
 from rayline.serving import passing, protocol
 from rayline.serving.batching import Rows
-from rayline.serving.counters import Counters
+from rayline.serving.counters import Counters, RowTruth
 from rayline.serving.decoding import RowDecoder
 from rayline.serving.encoding import RecordEncoder
 from rayline.serving.execution import Execution, chosen
@@ -168,8 +168,15 @@ class Served:
         """
         return passing.answered(self, requests)
 
-    def judge(self, outcomes: Sequence[Any], labels: Sequence[Any]) -> tuple[int, float]:
-        """Return how many predictions were right, and the sum of absolute errors, given the truth of each row.
+    def judge(
+        self, outcomes: Sequence[Any], labels: Sequence[Any], slices: Sequence[tuple[str, ...]] | None = None
+    ) -> list[RowTruth]:
+        """Return, given the truth of each row, whether its prediction was right, or how far off.
+
+        Args:
+            outcomes: what was answered, per row.
+            labels: the truth, per row.
+            slices: those that each row belongs to, where they are known.
 
         Raises:
             RowError: there is not one label per row, or a regression's label is no number, not finite or absurdly
@@ -179,10 +186,17 @@ class Served:
             raise RowError(
                 0, None, len(labels), f"labels were sent for a request of {len(outcomes)} rows; send one each"
             )
+        own = slices if slices is not None and len(slices) == len(outcomes) else [()] * len(outcomes)
         if self.labelled:
-            return sum(_class_text(label) == outcome for label, outcome in zip(labels, outcomes, strict=True)), 0.0
+            return [
+                RowTruth(correct=_class_text(label) == outcome, slices=each)
+                for label, outcome, each in zip(labels, outcomes, own, strict=True)
+            ]
         truth = [self._number(index, label) for index, label in enumerate(labels)]
-        return 0, float(sum(abs(label - outcome) for label, outcome in zip(truth, outcomes, strict=True)))
+        return [
+            RowTruth(error=float(outcome - label), slices=each)
+            for label, outcome, each in zip(truth, outcomes, own, strict=True)
+        ]
 
     def _number(self, index: int, label: object) -> float:
         """Return a regression's label as a number that can be counted. Raises ``RowError``."""

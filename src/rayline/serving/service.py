@@ -17,6 +17,7 @@ from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving import remote
 from rayline.serving.access import Tokens, refuse_open_host
+from rayline.serving.capture_files import check_redacted
 from rayline.serving.counters import prediction_edges
 from rayline.serving.ingress import LOOPBACK, check_port
 from rayline.serving.names import live_state_handle, plan_path, service_folder
@@ -31,6 +32,7 @@ from rayline.serving.starting import (
     start_ingress,
     start_replicas,
 )
+from rayline.serving.yardstick import Yardstick, read_yardstick, write_yardstick
 
 CALL_SECONDS = 30.0
 LOAD_SECONDS = 60.0
@@ -265,7 +267,8 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
 
     Raises:
         BundleError: the version cannot be loaded.
-        ConfigError: others could reach it without a token, or a token's file is not as it must be.
+        ConfigError: others could reach it without a token, a token's file is not as it must be, or a column to slice by
+            or to redact is none of its inputs.
         NotFoundError: a token's file does not exist.
         ClusterError: the port is taken, or this cluster's Serve listens elsewhere.
         ServiceError: the service did not come up.
@@ -281,7 +284,11 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
 
     began = time.perf_counter()
     storage = str(Path(storage).resolve())
-    features = Bundle.load(plan_version.path).features
+    bundle = Bundle.load(plan_version.path)
+    features = bundle.features
+    check_redacted(config.capture.redact, features.schema)
+    yardstick = Yardstick.of(bundle.reference, features.input_columns)
+    yardstick.slicers(config.slices)
     known = serve.status()
     address = "127.0.0.1" if config.host in ("0.0.0.0", *LOOPBACK) else config.host
     service = Service(name, storage, f"http://{address}:{config.port}/{name}")
@@ -292,6 +299,8 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
     quiet()
     state = live_state(name, storage)
     before = ray.get(state.plan.remote())
+    if before is None or read_yardstick(storage, name) == Yardstick():
+        write_yardstick(storage, name, yardstick)
     if before is None:
         edges = prediction_edges(features.target_mean, features.target_std)
         ray.get(state.publish.remote(TrafficPlan.first(name, plan_version, tuple(edges), 1).to_json()))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rayline.errors import RowError, ServiceError
 from rayline.serving import feedback as truth
+from rayline.serving.counters import RowTruth
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog, RequestId
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
@@ -59,7 +60,8 @@ def test_truth_is_judged_counted_and_written(
 
     gained = served.counters.snapshot().minus(before)
     assert gained.feedback == 2
-    assert (gained.correct, gained.absolute_error) == ((1, 0.0) if served.labelled else (0, 15.0))
+    counted = (gained.correct, gained.absolute_error, gained.squared_error)
+    assert counted == ((1, 0.0, 0.0) if served.labelled else (0, 15.0, 125.0))
     [record] = written(tmp_path, log)
     assert record["request_id"] == request_id
     assert (record["version"], record["matched"]) == (4, True)
@@ -106,7 +108,7 @@ def test_a_regression_label_that_would_spoil_every_sum_is_refused(
 ) -> None:
     served = host.table.versions[4]
     if served.labelled:
-        assert served.judge(["benign"], [label]) == (0, 0.0)
+        assert served.judge(["benign"], [label]) == [RowTruth(correct=False)]
         return
     joiner, answers, _ = parts
     before = served.counters.snapshot()

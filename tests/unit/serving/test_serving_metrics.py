@@ -11,6 +11,7 @@ from rayline.serving import metrics
 from rayline.serving.host import Host
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.plan import LiveVersion, TrafficPlan
+from recording_app import RecordingApp
 from registry_examples import make_bundle, real_table
 
 
@@ -25,7 +26,7 @@ class Metric:
     def inc(self, amount: float, tags: dict[str, str]) -> None:
         if amount <= 0:
             raise ValueError(f"{self.name} cannot grow by {amount}")
-        key = "/".join([tags["version"], *([tags["le"]] if "le" in tags else [])])
+        key = "/".join(tags[each] for each in ("version", "le", "slice") if each in tags)
         self.values[key] = self.values.get(key, 0) + amount
 
     def set(self, value: float, tags: dict[str, str]) -> None:
@@ -100,3 +101,22 @@ def test_a_failed_export_does_not_end_the_thread(
     changed._run()
     assert turns == ["flush", "flush"]
     assert "metrics of service 'm' could not be exported" in caplog.text
+
+
+def test_shadow_slices_and_captures_are_exported_as_they_grow(sink: dict[str, Metric], tmp_path: Path) -> None:
+    app = RecordingApp(tmp_path, "mixed", slices=["grade"])
+    exporter = MetricsExporter("m", app.host, app.recording.facts)
+    exporter.stop()
+    app.mirror(100)
+    for turn in (1, 2):
+        reply = app.predict(app.asked[:8])
+        app.told(reply.json["request_id"], [0.0] * 8)
+        app.recording.settle()
+        assert app.recording.capture is not None
+        app.recording.capture.flush()
+        exporter.flush()
+        assert sink["rayline_shadow_rows"].values == {"2": 8 * turn}
+        assert sink["rayline_slice_rows"].values == {f"1/grade={n}": 2 * turn for n in (1, 2, 3, 4)}
+        assert sink["rayline_slice_feedback_rows"].values == {f"1/grade={n}": 2 * turn for n in (1, 2, 3, 4)}
+        assert sink["rayline_capture_rows"].values == {"": 16 * turn}
+    assert sink["rayline_capture_dropped_rows"].values == {}

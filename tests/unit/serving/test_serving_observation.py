@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.serving.counters import Counters, prediction_edges
+from rayline.serving.counters import Counters, RowTruth, prediction_edges
 from rayline.serving.observation import LATENCY_EDGES, ArmStats, Observation, latency_bucket
 
 
@@ -50,7 +50,7 @@ def test_minus_undoes_plus(first: list[float], second: list[float]) -> None:
 def test_feedback_and_errors_are_counted() -> None:
     counters = Counters(())
     counters.failed(0.01)
-    counters.told(3, 2, 0.0)
+    counters.told([RowTruth(correct=True), RowTruth(correct=True), RowTruth()])
     stats = counters.snapshot()
     assert (stats.requests, stats.errors, stats.feedback, stats.correct) == (1, 1, 3, 2)
 

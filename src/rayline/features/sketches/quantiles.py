@@ -105,7 +105,9 @@ class Quantiles:
         place = place[ends[place] < ends[-1]]
         _, above = self._edges(place + self.low)
         # A bucket below the centre holds its upper border, so the bin above begins just beyond it.
-        borders = self.center + np.where(place + self.low < 0, np.nextafter(above, np.inf), above)
+        # The next number after the sum: one next to a summand would be lost where the centre is larger.
+        borders = self.center + above
+        borders = np.where(place + self.low < 0, np.nextafter(borders, np.inf), borders)
         shares = np.diff([0, *ends[place].tolist(), int(ends[-1])]) / ends[-1]
         return tuple(borders.tolist()), tuple(shares.tolist())
 
