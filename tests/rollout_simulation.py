@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -106,9 +106,9 @@ class PolicyMachine(RuleBasedStateMachine):
         ends: rollouts that ended, by strategy and phase.
     """
 
-    steps: int = 0
-    done: Counter[str] = Counter()
-    ends: Counter[tuple[str, str]] = Counter()
+    steps: ClassVar[int] = 0
+    done: ClassVar[Counter[str]] = Counter()
+    ends: ClassVar[Counter[tuple[str, str]]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
