@@ -5,14 +5,15 @@ Question   At the stated level (`confidence: 0.95` of a whole rollout), how many
            How often does an experiment name a winner where there is none? What does an analysis say of a canary that
            is worse for one slice only, on real data? Does any order of events break a law of the policy? Whose version
            changes as a canary's share grows?
-Ceiling    False alarms: 5 % of rollouts, by the stated level. Misses: 5 % where limits must be `proven`; without that no
-           level is stated, and the figure says what the sample sizes give. Invariants broken: 0. Keys that change
+Ceiling    False alarms: 5 % of rollouts, by the stated level. Misses: 5 % where limits must be `proven`; without that
+           no level is stated, and the figure says what the sample sizes give. Invariants broken: 0. Keys that change
            version from 10 to 20 to 50 %: 10 and 30 %.
 Method     The real pure policy decides every rollout, from its start to its end; only the service is simulated, by
            drawing the counts that it would have: each look finds new requests, divided by the weights of the moment.
-           200 rollouts of each kind with seeds of their own. `held` are rollouts that stopped for a person: no verdict.
-           elec.csv: logistic regressions of scikit-learn on the first 60 % of the rows; the rest is replayed in order of
-           time, each row answered by the version that the router chooses for it. State machine: the one of the tests.
+           200 rollouts of each kind with seeds of their own. `held` are rollouts that stopped for a person without a
+           verdict. elec.csv: logistic regressions of scikit-learn on the first 60 % of the rows; the rest is replayed
+           in order of time, each row answered by the version that the router chooses for it. State machine: that of
+           the tests.
 Command    python benchmarks/verdicts.py [--quick] [--part errors|experiments|elec|machine|stickiness]
 
 Nothing is timed, so that a busy machine changes nothing. The last line is one JSON object.
@@ -28,7 +29,6 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,13 @@ from rayline.rollout.moves import acknowledged, begin
 from rayline.rollout.plan import Plan
 from rayline.rollout.policy import Seen, decide, wants_observation
 from rayline.rollout.state import RolloutState, SetWeights
-from rayline.serving.observation import LATENCY_EDGES, ArmStats, Observation, SliceStats
+from rayline.serving.observation import ArmStats, Observation, SliceStats
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from rayline.serving.router import choose
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from verdict_cases import CASES, Arm, Case, off, right
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -57,14 +61,8 @@ KEYS = 200_000
 PARTS_OF_DAY = ("night", "morning", "afternoon", "evening")
 PARTS = ("errors", "experiments", "elec", "machine", "stickiness")
 
-Arm = Callable[[np.random.Generator, int], ArmStats]
-"""Draws the counts that a version would have for so many requests."""
-
 Traffic = Callable[[int, Mapping[int, int]], dict[int, ArmStats]]
 """Gives the counts of the versions between two looks, by the number of the look and the weights."""
-
-
-# --- One rollout, decided by the real policy ---------------------------------------------------------------------------
 
 
 def plan_of(**rollout: Any) -> Plan:
@@ -120,137 +118,6 @@ def drawn(seed: int, stable: Arm, canary: Arm) -> Traffic:
         return {STABLE: stable(random, REQUESTS - mine), CANARY: canary(random, mine)}
 
     return between
-
-
-# --- False alarms and misses -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A measure with its limit, and canaries that are equal, just at the limit, and worse."""
-
-    name: str
-    metric: Mapping[str, Any]
-    stable: Arm
-    limit: Arm
-    worse: Arm
-    said: str
-
-
-def failing(rate: float) -> Arm:
-    """Answers with 5xx at a rate."""
-    return lambda random, n: ArmStats(requests=n, errors=int(random.binomial(n, rate)))
-
-
-def slow(seconds: float) -> Arm:
-    """Answers after a time that is lognormal around a median."""
-
-    def arm(random: np.random.Generator, n: int) -> ArmStats:
-        buckets = np.searchsorted(LATENCY_EDGES, random.lognormal(np.log(seconds), 0.6, n), side="right")
-        counts = np.bincount(buckets, minlength=len(ArmStats().latency_counts))
-        return ArmStats(requests=n, latency_counts=tuple(int(each) for each in counts))
-
-    return arm
-
-
-def right(rate: float) -> Arm:
-    """Predicts the right label at a rate; the truth of every row arrives."""
-    return lambda random, n: ArmStats(requests=n, feedback=n, correct=int(random.binomial(n, rate)))
-
-
-def off(mean: float) -> Arm:
-    """Errs by exponentially distributed amounts."""
-
-    def arm(random: np.random.Generator, n: int) -> ArmStats:
-        errors = random.exponential(mean, n)
-        return ArmStats(
-            requests=n,
-            feedback=n,
-            absolute_error=float(errors.sum()),
-            squared_error=float((errors * errors).sum()),
-        )
-
-    return arm
-
-
-def answering(shares: tuple[float, ...]) -> Arm:
-    """Predicts labels in these shares."""
-
-    def arm(random: np.random.Generator, n: int) -> ArmStats:
-        counts = random.multinomial(n, shares)
-        return ArmStats(requests=n, prediction_counts={str(place): int(each) for place, each in enumerate(counts)})
-
-    return arm
-
-
-SLICES = {"a": 0.3, "b": 0.25, "c": 0.2, "d": 0.15, "e": 0.1}
-
-
-def right_by_slice(rate: float, **others: float) -> Arm:
-    """Predicts the right label at a rate, and at another in some slices."""
-
-    def arm(random: np.random.Generator, n: int) -> ArmStats:
-        sizes = random.multinomial(n, list(SLICES.values()))
-        parts = {
-            name: SliceStats(int(size), int(size), int(random.binomial(size, others.get(name, rate))))
-            for name, size in zip(SLICES, sizes, strict=True)
-        }
-        correct = sum(each.correct for each in parts.values())
-        return ArmStats(requests=n, feedback=n, correct=correct, slices=parts)
-
-    return arm
-
-
-CASES = (
-    Case(
-        "error rate",
-        {"measure": "error_rate", "max_increase": 0.01},
-        failing(0.01),
-        failing(0.02),
-        failing(0.03),
-        "1 % and 1 % more allowed; worse: 3 %",
-    ),
-    Case(
-        "p95 latency",
-        {"measure": "latency", "max_ratio": 1.5},
-        slow(0.01),
-        slow(0.015),
-        slow(0.02),
-        "half as much more allowed; worse: twice",
-    ),
-    Case(
-        "accuracy",
-        {"measure": "accuracy", "max_decrease": 0.03},
-        right(0.85),
-        right(0.82),
-        right(0.79),
-        "0.85 and 0.03 less allowed; worse: 0.79",
-    ),
-    Case(
-        "mean absolute error",
-        {"measure": "mean_absolute_error", "max_ratio": 1.1},
-        off(10.0),
-        off(11.0),
-        off(12.0),
-        "a tenth more allowed; worse: a fifth",
-    ),
-    Case(
-        "prediction shift",
-        {"measure": "prediction_shift", "max": 0.1},
-        answering((0.5, 0.3, 0.2)),
-        answering((0.381, 0.339, 0.280)),
-        answering((0.3, 0.4, 0.3)),
-        "distance 0.1 allowed; worse: 0.17",
-    ),
-    Case(
-        "accuracy of one slice of five",
-        {"measure": "accuracy", "max_decrease": 0.05, "by_slice": True},
-        right_by_slice(0.85),
-        right_by_slice(0.85, e=0.80),
-        right_by_slice(0.85, e=0.70),
-        "0.85 and 0.05 less allowed in each; worse: 0.70 in a tenth of the rows",
-    ),
-)
 
 
 def judged(case: Case, canary: Arm, proven: bool, rounds: int) -> Counter[str]:
@@ -309,9 +176,6 @@ def errors(rounds: int, console: Console) -> dict[str, Any]:
     }
 
 
-# --- Experiments -------------------------------------------------------------------------------------------------------
-
-
 def experiments(rounds: int, console: Console) -> dict[str, Any]:
     """Print how often an experiment names a winner, rightly and wrongly, and whether its interval holds the truth."""
     kinds: dict[str, tuple[str, Arm, Arm, float]] = {
@@ -345,9 +209,6 @@ def experiments(rounds: int, console: Console) -> dict[str, Any]:
         table.add_row(name, *map(str, counts))
     console.print(table)
     return results
-
-
-# --- Real data: elec.csv -----------------------------------------------------------------------------------------------
 
 
 def elec(console: Console) -> dict[str, Any]:
@@ -420,7 +281,7 @@ def fitted(features: np.ndarray, truth: np.ndarray, chosen: np.ndarray) -> Any:
 
 
 def replayed(answers: Mapping[int, np.ndarray], truth: np.ndarray, slices: np.ndarray, rows: int = 400) -> Traffic:
-    """Return the traffic of rows in order of time, ``rows`` between two looks, each answered by whom the router says."""
+    """Return the traffic of rows in order of time, ``rows`` between two looks, each by whom the router says."""
 
     def between(look: int, weights: Mapping[int, int]) -> dict[int, ArmStats]:
         places = np.arange(look * rows, min((look + 1) * rows, len(truth)))
@@ -438,33 +299,30 @@ def replayed(answers: Mapping[int, np.ndarray], truth: np.ndarray, slices: np.nd
     return between
 
 
-# --- State machine and stickiness --------------------------------------------------------------------------------------
-
-
 def machine(steps: int, console: Console) -> dict[str, Any]:
     """Print how many steps of the state machine were run, and whether an invariant broke."""
     sys.path.insert(0, str(ROOT / "tests"))
     from hypothesis import HealthCheck, settings
     from hypothesis.stateful import run_state_machine_as_test
+
     from rollout_simulation import PolicyMachine
 
     broken = 0
-    seed = 0
     while not broken and PolicyMachine.steps < steps:
         chosen = settings(
-            max_examples=max(10, (steps - PolicyMachine.steps) // 50),
+            max_examples=50,
             stateful_step_count=100,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         )
-        seed += 1
         try:
             run_state_machine_as_test(PolicyMachine, settings=chosen)
         except (AssertionError, ExceptionGroup) as error:
             console.print(error)
             broken += 1
+        print(f"  {PolicyMachine.steps:,} steps, {broken} broken", file=sys.stderr, flush=True)
     ends = {f"{strategy} {phase}": count for (strategy, phase), count in sorted(PolicyMachine.ends.items())}
     console.print(
         f"State machine: {PolicyMachine.steps:,} steps with all invariants checked after each "
