@@ -34,7 +34,7 @@ from rayline.config.model import ModelConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, typed, with_values
 from rayline.config.registry import RegistryConfig
-from rayline.config.rollout import AnalysisConfig, MetricCondition, RolloutConfig, Step
+from rayline.config.rollout import AnalysisConfig, HookConfig, MetricCondition, RolloutConfig, Step
 from rayline.config.section import Section, Task
 from rayline.config.service import (
     AccessConfig,
@@ -75,6 +75,7 @@ __all__ = [
     "FeaturesConfig",
     "FunctionConfig",
     "GateConfig",
+    "HookConfig",
     "ImageConfig",
     "InvarianceConfig",
     "JoinConfig",
