@@ -19,6 +19,7 @@
         ├── TrackingError         MLflow cannot be reached or refused
         │   └── TrackingRefused   MLflow will never take what it was given
         └── ServiceError          a live service did not answer as it must
+            └── StaleController   a rollout's controller was replaced, and may not change traffic any more
 
 Each message names the thing, the value, the rule and the way out.
 """
@@ -128,6 +129,10 @@ class TrackingRefused(TrackingError):
 
 class ServiceError(EnvironmentFailed):
     """A live service did not answer as it must."""
+
+
+class StaleController(ServiceError):
+    """A rollout's controller was replaced by a later one, and may not change traffic any more."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
