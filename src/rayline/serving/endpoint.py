@@ -107,7 +107,7 @@ class Endpoint:
                 pinned = value.decode("latin-1")
         try:
             body = await _body(receive)
-            served = self._host.choose(session, pinned)
+            served = self._host.choose(session, pinned, scope["headers"])
         except NotFoundError as error:
             return self._problem(404, str(error), live=list(self._host.table.versions))
         except ServiceError as error:

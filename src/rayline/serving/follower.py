@@ -39,6 +39,7 @@ class Follower:
         self._stop = threading.Event()
         self._feedback: Feedback | None = None
         self._received: list[int] = []
+        self._actor = _actor_name()
         self._thread = threading.Thread(target=self._run, name="rayline-follower", daemon=True)
 
     def first_plan(self) -> None:
@@ -113,7 +114,8 @@ class Follower:
             _LOG.exception("truth for request '%s' could not be joined.", letter["request_id"])
 
     def _report(self) -> dict[str, Any]:
-        return {"replica": self._replica, "pid": os.getpid(), "round": self._round, **self._host.report()}
+        me = {"replica": self._replica, "actor": self._actor, "pid": os.getpid()}
+        return {**me, "round": self._round, **self._host.report()}
 
     def _quietly(self, call: Callable[[Any], Any]) -> None:
         import ray
@@ -122,3 +124,10 @@ class Follower:
             call(live_state_handle(self._service))
         except (ray.exceptions.RayError, ValueError):
             return  # the next poll tells the same
+
+
+def _actor_name() -> str:
+    """Return the name that Ray knows this process's actor by."""
+    import ray
+
+    return ray.get_runtime_context().get_actor_name() or ""

@@ -7,8 +7,8 @@ gets no request here, whatever the plan says: its share falls to the versions th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,11 +23,21 @@ Loader = Callable[[str, LiveVersion, tuple[float, ...]], Served]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the hot path reads: the loaded versions and how to choose among them. Replaced, never changed."""
+    """What the hot path reads: the loaded versions and how to choose among them. Replaced, never changed.
+
+    Attributes:
+        routes: header name and value to the version that such requests go to, in the plan's order.
+    """
 
     versions: Mapping[int, Served]
     weights: Mapping[int, int]
     pick: Callable[[], int] | None
+    routes: tuple[tuple[bytes, bytes, int], ...] = ()
+
+    def routed(self, headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+        """Return the version that a request's headers lead to; None where no route fits."""
+        sent = set(headers)
+        return next((number for name, value, number in self.routes if (name, value) in sent), None)
 
 
 _EMPTY = Table(MappingProxyType({}), MappingProxyType({}), None)
@@ -65,12 +75,13 @@ class Host:
         """What is served at this moment."""
         return self._table
 
-    def choose(self, session: str | None, pinned: str | None) -> Served:
+    def choose(self, session: str | None, pinned: str | None, headers: Iterable[tuple[bytes, bytes]] = ()) -> Served:
         """Return the version that answers a request.
 
         Args:
             session: the key of a sticky choice.
-            pinned: a version's number, as the client wrote it; it wins over the session.
+            pinned: a version's number, as the client wrote it; it wins over the routes, and they over the session.
+            headers: of the request, names in lower case; looked at only where the plan has routes.
 
         Raises:
             NotFoundError: the pinned version is not live.
@@ -85,6 +96,8 @@ class Host:
             return served
         if table.pick is None:
             raise ServiceError(f"service '{self._service}' has no version loaded on this replica yet; try again.")
+        if table.routes and (number := table.routed(headers)) is not None:
+            return table.versions[number]
         return table.versions[table.pick() if session is None else choose(session, table.weights)]
 
     def apply(self, plan: TrafficPlan, *, wait: bool = False) -> None:
@@ -100,13 +113,19 @@ class Host:
             self._plan = plan
             wanted = {version.number: version for version in plan.versions}
             for number, served in list(self._loaded.items()):
-                if wanted.get(number) != served.live:
+                if number not in wanted or not wanted[number].same_bundle(
+                    served.live
+                ):  # one that only moves answers until it has moved
                     self._gone[number] = _sum(self._gone.get(number), self._loaded.pop(number).counters.snapshot())
-            self._failed = {number: why for number, why in self._failed.items() if number in wanted}
+            self._failed = {
+                number: why
+                for number, why in self._failed.items()
+                if number in wanted and not self._has(wanted[number])
+            }
             missing = [
                 version
                 for version in plan.versions
-                if version.number not in self._loaded and self._loading.get(version.number) != version
+                if not self._has(version) and self._loading.get(version.number) != version
             ]
             self._loading.update({version.number: version for version in missing})
             self._retable()
@@ -127,6 +146,7 @@ class Host:
         return {
             "generation": plan.generation if plan else 0,
             "loaded": {str(number): served.live.digest for number, served in loaded.items()},
+            "placed": {str(number): served.live.placement for number, served in loaded.items()},
             "failed": {str(number): why for number, why in failed.items()},
             "stats": {str(number): each.to_json() for number, each in stats.items()},
         }
@@ -142,12 +162,16 @@ class Host:
                 del self._loading[version.number]
                 if self._plan is not None and version in self._plan.versions:
                     if served is not None:
-                        self._loaded[version.number] = served
+                        self._loaded[version.number] = _counting_on(self._loaded.get(version.number), served)
                         self._failed.pop(version.number, None)
                     else:
                         self._failed[version.number] = why
                     self._retable()
         self._on_change()
+
+    def _has(self, version: LiveVersion) -> bool:
+        loaded = self._loaded.get(version.number)
+        return loaded is not None and loaded.live == version
 
     def _retable(self) -> None:
         if self._plan is None or not self._loaded:
@@ -157,7 +181,17 @@ class Host:
         weights = {number: weight for number, weight in self._plan.weights.items() if weight and number in versions}
         if not weights:
             weights = {self._plan.stable if self._plan.stable in versions else next(iter(versions)): 100}
-        self._table = Table(MappingProxyType(versions), MappingProxyType(weights), chooser(weights))
+        routes = tuple(
+            (route.header.lower().encode(), route.value.encode(), route.number)
+            for route in self._plan.routes
+            if route.number in versions
+        )
+        self._table = Table(MappingProxyType(versions), MappingProxyType(weights), chooser(weights), routes)
+
+
+def _counting_on(before: Served | None, served: Served) -> Served:
+    """Return what was loaded anew with the counts of the same version elsewhere, which requests still add to."""
+    return served if before is None else replace(served, counters=before.counters)
 
 
 def _sum(earlier: ArmStats | None, stats: ArmStats) -> ArmStats:

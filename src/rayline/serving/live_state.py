@@ -9,37 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rayline.errors import ServiceError
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.config import Placement
+from rayline.errors import ServiceError, StaleController
+from rayline.serving import roster
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.plan_file import PlanFile
+from rayline.serving.roster import Json, Replica, Roster
 
 POLL_SECONDS = 5.0
-SILENT_SECONDS = 0.5
-FORGET_SECONDS = 15.0
 OBSERVE_SECONDS = 2.0
-RETURN_SECONDS = 3.0
-GONE_KEPT = 32
-
-Json = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Replica:
-    """One replica, as it was last heard."""
-
-    report: Json
-    actor: Any
-    heard: float
-    polling: bool = False
-    gone: bool = False
-    mail: list[Json] = field(default_factory=list)
 
 
 class LiveState:
@@ -47,12 +30,12 @@ class LiveState:
 
     def __init__(self, plan_path: str) -> None:
         """Read the plan back where there is one."""
-        self._path = Path(plan_path)
-        self._plan: TrafficPlan | None = read_plan(self._path)
+        self._file = PlanFile(Path(plan_path))
+        kept = self._file.read()
+        self._plan: TrafficPlan | None = kept.plan
+        self._fence = kept.fence
         self._round = 0
-        # After a restart the replicas take a moment to come back; until then an empty room proves nothing.
-        self._complete_from = time.monotonic() + (RETURN_SECONDS if self._plan else 0.0)
-        self._replicas: dict[str, Replica] = {}
+        self._roster = Roster(self._file.read_roster() if kept.plan else {}, self._file.write_roster)
         self._letters = itertools.count(time.time_ns())  # no number comes again after a restart
         self._changed = asyncio.Event()
         self._heard = asyncio.Event()
@@ -66,55 +49,116 @@ class LiveState:
         self._adopt(TrafficPlan.from_json(raw))
         return self._current().generation
 
-    async def add(self, version: Json, timeout: float) -> int:
+    async def claim(self, fence: int | None) -> None:
+        """Note the fencing number of a changing call, on disk before it acts. None is of a person, and goes through.
+
+        Raises:
+            StaleController: a higher number was seen: whoever calls was replaced.
+        """
+        if fence is None or fence == self._fence:
+            return
+        if fence < self._fence:
+            raise StaleController(
+                f"a controller with fence {fence} may not change the traffic of '{self._current().service}' any more: "
+                f"one with fence {self._fence} took its place."
+            )
+        self._file.write(self._current(), fence)
+        self._fence = fence
+
+    async def add(self, version: Json, timeout: float, fence: int | None = None) -> int:
         """Make a version live at weight 0 and wait until every replica has loaded it.
 
         Raises:
             ServiceError: a replica cannot load it, or not all have in time; the version is not live then.
+            StaleController: as of ``claim``, for this and every method that takes a fence.
             UsageError: the number is live from another bundle.
         """
-        wanted = LiveVersion(**version)
+        await self.claim(fence)
         before = self._current()
-        self._adopt(before.adding(wanted))
+        self._adopt(before.adding(LiveVersion(**version)))
         generation = self._current().generation
+        wanted = self._current().version(version["number"])  # with the place that it has by now
+        why = await self._held(wanted, generation, timeout)
+        if not why:
+            return generation
+        if wanted not in before.versions and wanted in self._current().versions:
+            self._adopt(self._current().removing(wanted.number))
+        raise ServiceError(f"version {wanted.number} of '{before.service}' cannot be served: {why}")
+
+    async def place(self, number: int, placement: Placement, timeout: float, fence: int | None = None) -> int:
+        """Have a version answered from elsewhere; return once every replica does so.
+
+        A replica answers from the old place until the new one is ready, so that no request is dropped.
+
+        Raises:
+            ServiceError: a replica cannot, or not all have in time; the version stays where it was then.
+            NotFoundError: the version is not live.
+        """
+        await self.claim(fence)
+        before = self._current()
+        self._adopt(before.placing(number, placement))
+        generation = self._current().generation
+        why = await self._held(self._current().version(number), generation, timeout)
+        if not why:
+            return generation
+        was = before.version(number).placement
+        if was != placement and number in self._current().numbers:
+            self._adopt(self._current().placing(number, was))
+        raise ServiceError(f"version {number} of '{before.service}' cannot be placed {placement}: {why}")
+
+    async def _held(self, wanted: LiveVersion, generation: int, timeout: float) -> str:
+        """Wait until every replica holds a version in its place. Return why one does not; empty where all do."""
 
         def told(replica: Replica) -> str | None:
             """Return how it went there: empty where loaded, why where not, None where that is open."""
             report, number = replica.report, str(wanted.number)
             if report["generation"] < generation:
                 return None
-            return "" if report["loaded"].get(number) == wanted.digest else report["failed"].get(number)
+            if number in report["failed"]:
+                return str(report["failed"][number])
+            held = report["loaded"].get(number), report.get("placed", {}).get(number, "inline")
+            return "" if held == (wanted.digest, wanted.placement) else None
 
         def ended() -> bool:
-            answers = [told(each) for each in self._live().values()]
-            return self._complete() and bool(answers) and (any(answers) or None not in answers)
+            answers = [told(each) for each in self._roster.live().values()]
+            return self._roster.complete() and bool(answers) and (any(answers) or None not in answers)
 
         await self._until(ended, timeout)
-        answers = {name: told(each) for name, each in self._live().items()}
-        if answers and not any(answers.values()) and None not in answers.values():
-            return generation
+        answers = {name: told(each) for name, each in self._roster.live().items()}
         failed = [f"replica {name}: {why}" for name, why in answers.items() if why]
         open_still = [name for name, answer in answers.items() if answer is None]
-        if wanted not in before.versions:
-            self._adopt(self._current().removing(wanted.number))
-        raise ServiceError(
-            f"version {wanted.number} of '{before.service}' cannot be served: "
-            + (failed[0] if failed else f"not loaded in {timeout:.0f} s by {', '.join(open_still) or 'any replica'}")
-        )
+        if answers and not failed and not open_still:
+            return ""
+        return failed[0] if failed else f"not loaded in {timeout:.0f} s by {', '.join(open_still) or 'any replica'}"
 
-    async def remove(self, number: int) -> int:
+    async def remove(self, number: int, fence: int | None = None) -> int:
         """Drop a version without traffic. Raises ``UsageError`` where it has some."""
+        await self.claim(fence)
         self._adopt(self._current().removing(number))
         return self._current().generation
 
-    async def weigh(self, stable: int, weights: dict[int, int], timeout: float) -> int:
+    async def weigh(self, stable: int, weights: dict[int, int], timeout: float, fence: int | None = None) -> int:
         """Set the weights and wait until every live replica follows them.
 
         Raises:
             UsageError: they do not fit the live versions.
             ServiceError: a live replica did not follow in time. The plan holds all the same, and is sent on.
         """
-        self._adopt(self._current().weighing(stable, weights))
+        await self.claim(fence)
+        return await self._followed(self._current().weighing(stable, weights), timeout)
+
+    async def mirror(self, mirror: Json | None, timeout: float, fence: int | None = None) -> int:
+        """Set who gets copies of requests, and wait as ``weigh`` does; it raises the same."""
+        await self.claim(fence)
+        return await self._followed(self._current().mirroring(Mirror(**mirror) if mirror else None), timeout)
+
+    async def route(self, routes: Sequence[Json], timeout: float, fence: int | None = None) -> int:
+        """Set the header routes, and wait as ``weigh`` does; it raises the same."""
+        await self.claim(fence)
+        return await self._followed(self._current().routing([HeaderRoute(**each) for each in routes]), timeout)
+
+    async def _followed(self, plan: TrafficPlan, timeout: float) -> int:
+        self._adopt(plan)
         generation = self._current().generation
         await self.settled(generation, timeout)
         return generation
@@ -123,10 +167,10 @@ class LiveState:
         """Wait until every live replica follows ``generation`` or a later one. Raises ``ServiceError``."""
 
         def followed() -> bool:
-            return self._complete() and all(each["generation"] >= generation for each in self._reports())
+            return self._roster.complete() and all(each["generation"] >= generation for each in self._reports())
 
         if not await self._until(followed, timeout):
-            behind = [name for name, each in self._live().items() if each.report["generation"] < generation]
+            behind = [name for name, each in self._roster.live().items() if each.report["generation"] < generation]
             raise ServiceError(
                 f"plan {generation} of '{self._current().service}' was not acknowledged within {timeout:.1f} s by "
                 f"{', '.join(behind)}; it stays in force and is sent again."
@@ -137,20 +181,21 @@ class LiveState:
         self._next_round()
         wanted = self._round
         await self._until(
-            lambda: self._complete() and all(each["round"] >= wanted for each in self._reports()), OBSERVE_SECONDS
+            lambda: self._roster.complete() and all(each["round"] >= wanted for each in self._reports()),
+            OBSERVE_SECONDS,
         )
         return {
             "at": time.time(),
             "generation": self._current().generation,
-            "replicas": {name: each.report["stats"] for name, each in self._replicas.items()},
+            "replicas": {name: each.report["stats"] for name, each in self._roster.all().items()},
         }
 
     async def replicas(self) -> Json:
         """Return the live replicas: what each has loaded, why a version failed, and its generation."""
-        await self._bury_dead()
+        await self._roster.bury_dead()
         return {
             name: {key: each.report[key] for key in ("pid", "generation", "loaded", "failed")}
-            for name, each in self._live().items()
+            for name, each in self._roster.live().items()
         }
 
     async def pass_on(self, tag: str, request_id: str, labels: Sequence[Any]) -> bool:
@@ -159,7 +204,7 @@ class LiveState:
         A letter is kept, and handed over again, until a poll says that it was received. Letters are held in memory
         alone: whoever passes truth on has stored it before.
         """
-        live = self._live()
+        live = self._roster.live()
         chosen = next((each for name, each in live.items() if name.endswith(tag)), next(iter(live.values()), None))
         if chosen is None:
             return False
@@ -207,26 +252,23 @@ class LiveState:
         return bool(replica.mail) or seen["round"] != self._round or seen["generation"] < generation
 
     def _hear(self, report: Json, actor: Any) -> Replica:
-        name = report["replica"]
-        replica = self._replicas.get(name)
-        if replica is None:
-            replica = self._replicas[name] = Replica(report, actor, time.monotonic())
-            self._forget()
-        replica.report, replica.heard, replica.gone = report, time.monotonic(), False
-        replica.actor = actor or replica.actor
+        replica = self._roster.hear(report, actor)
         self._wake("_heard")
         return replica
 
     def _adopt(self, plan: TrafficPlan) -> None:
         if self._plan is not None and plan.generation <= self._plan.generation:
             return
-        write_plan(self._path, plan)
+        self._file.write(plan, self._fence)
         self._plan = plan
         self._next_round()
 
     def _next_round(self) -> None:
         self._round += 1
         self._wake("_changed")
+
+    def _reports(self) -> list[Json]:
+        return [each.report for each in self._roster.live().values()]
 
     def _wake(self, name: str) -> None:
         """Wake all that wait on an event, and give those who come later a fresh one."""
@@ -242,69 +284,12 @@ class LiveState:
                 return False
             heard = self._heard
             try:
-                await asyncio.wait_for(heard.wait(), min(left, SILENT_SECONDS))
+                await asyncio.wait_for(heard.wait(), min(left, roster.SILENT_SECONDS))
             except TimeoutError:
-                await self._bury_dead()
+                await self._roster.bury_dead()
         return True
-
-    async def _bury_dead(self) -> None:
-        """Find out which silent replicas are dead: a slow one is waited for, a dead one is not."""
-        now = time.monotonic()
-        for replica in list(self._live().values()):
-            if not replica.polling and now - replica.heard >= SILENT_SECONDS:
-                replica.gone = now - replica.heard > FORGET_SECONDS or await _is_dead(replica.actor)
-
-    def _complete(self) -> bool:
-        return time.monotonic() >= self._complete_from
-
-    def _reports(self) -> list[Json]:
-        return [each.report for each in self._live().values()]
-
-    def _live(self) -> dict[str, Replica]:
-        return {name: each for name, each in self._replicas.items() if not each.gone}
-
-    def _forget(self) -> None:
-        """Keep the counts of the latest dead replicas, so that a window over their death loses nothing."""
-        gone = [name for name, each in self._replicas.items() if each.gone]
-        for name in gone[: max(0, len(gone) - GONE_KEPT)]:
-            del self._replicas[name]
 
     def _current(self) -> TrafficPlan:
         if self._plan is None:
             raise ServiceError("the service has no traffic plan yet; deploy a version first.")
         return self._plan
-
-
-def read_plan(path: Path) -> TrafficPlan | None:
-    """Return the plan on disk, or None where there is none. Raises ``ServiceError`` where it is damaged."""
-    try:
-        return TrafficPlan.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"traffic plan '{path}' is damaged: {error}. Delete it and deploy again.") from error
-
-
-def write_plan(path: Path, plan: TrafficPlan) -> None:
-    """Write the plan whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(plan.to_json(), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-async def _is_dead(actor: Any) -> bool:
-    if actor is None:
-        return False
-    from ray.exceptions import ActorDiedError, RayActorError
-
-    try:
-        await asyncio.wait_for(actor.__ray_ready__.remote(), 1.0)
-    except ActorDiedError:
-        return True
-    except (RayActorError, TimeoutError):
-        return False
-    return False

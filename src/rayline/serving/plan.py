@@ -32,6 +32,10 @@ class LiveVersion:
     digest: str
     placement: Placement = "inline"
 
+    def same_bundle(self, other: LiveVersion) -> bool:
+        """Tell whether this is the same version from the same bundle, wherever it is placed."""
+        return (self.number, self.path, self.digest) == (other.number, other.path, other.digest)
+
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
@@ -139,8 +143,12 @@ class TrafficPlan:
         raise NotFoundError(f"service '{self.service}' has no live version {number}. {self._live()}")
 
     def adding(self, version: LiveVersion) -> TrafficPlan:
-        """Return the next plan, which also holds ``version`` at weight 0; this plan where it is live already."""
-        if version in self.versions:
+        """Return the next plan, which also holds ``version`` at weight 0; this plan where it is live, wherever placed.
+
+        Raises:
+            UsageError: its number is live from another bundle.
+        """
+        if any(version.same_bundle(each) for each in self.versions):
             return self
         if version.number in self.numbers:
             raise UsageError(

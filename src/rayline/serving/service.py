@@ -7,20 +7,20 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rayline.cluster import NAMESPACE
-from rayline.config import ServiceConfig, plain
+from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving.counters import prediction_edges
 from rayline.serving.ingress import check_port
 from rayline.serving.names import live_state_handle, live_state_name, plan_path, service_folder
 from rayline.serving.observation import Observation
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 READY_SECONDS = 120.0
 CALL_SECONDS = 30.0
@@ -39,12 +39,14 @@ class Service:
         storage: the folder that its state lies in.
         url: where clients reach it, such as ``http://127.0.0.1:8000/churn``.
         seconds_to_ready: how long its deployment took; 0 where it was found alive.
+        fence: the number that its changes carry; None of a person.
     """
 
     name: str
     storage: str
     url: str
     seconds_to_ready: float = 0.0
+    fence: int | None = None
 
     @classmethod
     def connect(cls, name: str, storage: str | Path) -> Service:
@@ -88,11 +90,11 @@ class Service:
             ServiceError: a replica cannot load it, or not all have within ``timeout`` seconds; it is not live then.
             UsageError: its number is live from another bundle.
         """
-        self._call("add", asdict(version), timeout, seconds=timeout + CALL_SECONDS)
+        self._change("add", asdict(version), timeout, seconds=timeout + CALL_SECONDS)
 
     def unload(self, number: int) -> None:
         """Drop a version that has no traffic; one that is not live is left alone. Raises ``UsageError``."""
-        self._call("remove", number)
+        self._change("remove", number)
 
     def set_weights(self, *, stable: int, weights: Mapping[int, int]) -> int:
         """Move traffic; return the plan's generation once every live replica follows it.
@@ -105,8 +107,45 @@ class Service:
             UsageError: a version is not live, or the weights do not add up.
             ServiceError: a replica did not follow in time; the plan holds all the same.
         """
-        generation: int = self._call("weigh", stable, dict(weights), WEIGHT_SECONDS)
+        generation: int = self._change("weigh", stable, dict(weights), WEIGHT_SECONDS)
         return generation
+
+    def set_mirror(self, mirror: Mirror | None) -> int:
+        """Send copies of requests to a live version, or to none; return as ``set_weights`` does, which raises the same.
+
+        Args:
+            mirror: who gets copies, of which share; None for nobody.
+        """
+        generation: int = self._change("mirror", asdict(mirror) if mirror else None, WEIGHT_SECONDS)
+        return generation
+
+    def set_routes(self, routes: Sequence[HeaderRoute]) -> int:
+        """Send requests with a header to a version; return as ``set_weights`` does, which raises the same.
+
+        Args:
+            routes: all that hold from now on; the first that fits a request decides.
+        """
+        generation: int = self._change("route", [asdict(each) for each in routes], WEIGHT_SECONDS)
+        return generation
+
+    def place(self, number: int, placement: Placement, timeout: float = LOAD_SECONDS) -> None:
+        """Have a live version answered from elsewhere; return once every replica does so. No request is dropped.
+
+        Raises:
+            NotFoundError: the version is not live.
+            ServiceError: a replica cannot, or not all have within ``timeout`` seconds; it stays where it was then.
+        """
+        self._change("place", number, placement, timeout, seconds=timeout + CALL_SECONDS)
+
+    def fenced(self, fence: int) -> Service:
+        """Return this service for one controller: its changes carry a number, and a lower one than was seen is refused.
+
+        Every changing call of the result may raise ``StaleController``.
+
+        Args:
+            fence: rises with each controller that takes over.
+        """
+        return replace(self, fence=fence)
 
     def observe(self) -> Observation:
         """Return the counts of every replica, as of now."""
@@ -141,6 +180,9 @@ class Service:
             ray.kill(live_state_handle(self.name), no_restart=True)
         plan_path(self.storage, self.name).unlink(missing_ok=True)
         (service_folder(self.storage, self.name) / RECORD).unlink(missing_ok=True)
+
+    def _change(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
+        return self._call(method, *arguments, self.fence, seconds=seconds)
 
     def _call(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         """Call the live state. It may be restarting: calls change nothing twice, so they are made again."""

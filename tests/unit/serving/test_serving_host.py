@@ -10,7 +10,7 @@ import pytest
 from rayline.errors import BundleError, NotFoundError, ServiceError
 from rayline.registry.bundle import Bundle
 from rayline.serving.host import Host
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.plan import HeaderRoute, LiveVersion, TrafficPlan
 from rayline.serving.served import NotFinite, Served
 from registry_examples import make_bundle, real_table
 
@@ -123,3 +123,52 @@ def test_answers_are_those_of_the_bundle(live: tuple[LiveVersion, LiveVersion]) 
     served = Served.load("churn", live[0], ())
     rows = [dict(row) for row in bundle.example]
     assert served.predict(rows).records == bundle.predictor().predict(rows).records()
+
+
+def test_a_header_route_wins_over_weights_and_sessions_and_a_pin_over_it(plan: TrafficPlan) -> None:
+    host = ready(
+        plan.weighing(1, {1: 100}).routing([HeaderRoute("X-Team", "blue", 2), HeaderRoute("x-team", "red", 1)])
+    )
+    assert host.choose("s1", None, [(b"x-team", b"blue")]).live.number == 2
+    assert host.choose(None, None, [(b"x-team", b"red")]).live.number == 1
+    assert host.choose(None, "1", [(b"x-team", b"blue")]).live.number == 1
+    assert host.choose(None, None, [(b"x-team", b"green")]).live.number == 1
+
+
+def test_a_version_that_moves_answers_from_the_old_place_until_the_new_one_is_ready_and_counts_on(
+    plan: TrafficPlan,
+) -> None:
+    may_load, changed = threading.Event(), threading.Event()
+
+    def load(service: str, version: LiveVersion, edges: tuple[float, ...]) -> Served:
+        if version.placement == "remote":
+            may_load.wait(10)
+        return Served.load(service, version, edges)
+
+    host = Host("churn", on_change=changed.set, load=load)
+    host.apply(plan, wait=True)
+    host.choose(None, "2").counters.failed(0.1)
+    host.apply(plan.placing(2, "remote"))
+    assert host.choose(None, "2").live.placement == "inline"
+    changed.clear()
+    may_load.set()
+    assert changed.wait(10)
+    assert host.choose(None, "2").live.placement == "remote"
+    assert host.report()["placed"] == {"1": "inline", "2": "remote"}
+    assert host.report()["stats"]["2"]["errors"] == 1
+
+
+def test_a_move_that_fails_is_told_and_the_old_place_serves_on(plan: TrafficPlan) -> None:
+    def load(service: str, version: LiveVersion, edges: tuple[float, ...]) -> Served:
+        if version.placement == "remote":
+            raise BundleError("no room")
+        return Served.load(service, version, edges)
+
+    host = Host("churn", on_change=lambda: None, load=load)
+    host.apply(plan, wait=True)
+    moved = plan.placing(2, "remote")
+    host.apply(moved, wait=True)
+    assert host.report()["failed"] == {"2": "BundleError: no room"}
+    assert host.choose(None, "2").live.placement == "inline"
+    host.apply(moved.placing(2, "inline"), wait=True)
+    assert host.report()["failed"] == {}

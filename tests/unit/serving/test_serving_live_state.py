@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from rayline.errors import ServiceError, UsageError
-from rayline.serving import live_state
+from rayline.errors import ServiceError, StaleController, UsageError
+from rayline.serving import roster
 from rayline.serving.live_state import LiveState
 from rayline.serving.observation import ArmStats, Observation
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 ONE, TWO = LiveVersion(1, "/bundles/1", "a" * 64), LiveVersion(2, "/bundles/2", "b" * 64)
 FIRST = TrafficPlan.first("churn", ONE)
@@ -45,6 +45,7 @@ class FakeReplica:
             "round": self.round,
             "generation": self.plan.generation if self.plan else 0,
             "loaded": {str(each.number): each.digest for each in held if str(each.number) not in fails},
+            "placed": {str(each.number): each.placement for each in held},
             "failed": fails,
             "stats": {"1": ArmStats(requests=self.round).to_json()},
         }
@@ -147,7 +148,7 @@ class DeadActor:
 
 
 def test_a_dead_replica_is_not_waited_for_and_its_counts_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_state, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(roster, "SILENT_SECONDS", 0.05)
 
     async def story() -> None:
         state, replicas = await started(tmp_path, "a", "b")
@@ -206,9 +207,7 @@ def test_truth_is_handed_over_again_until_it_was_received(tmp_path: Path) -> Non
     run(story())
 
 
-def test_a_restarted_state_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rayline.serving.live_state.RETURN_SECONDS", 0.2)
-
+def test_a_restarted_state_goes_on_where_it_was(tmp_path: Path) -> None:
     async def story() -> None:
         state, _ = await started(tmp_path, "a")
         await state.add(VERSION_TWO, 5)
@@ -238,3 +237,75 @@ def test_a_damaged_plan_is_told_with_its_file(tmp_path: Path) -> None:
     path.write_text('{"format": 1}')
     with pytest.raises(ServiceError, match=r"plan\.json' is damaged"):
         LiveState(str(path))
+
+
+def test_a_mirror_and_routes_are_with_every_replica_when_set_and_setting_them_again_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a", "b")
+        await state.add(VERSION_TWO, 5)
+        assert [await state.mirror({"number": 2, "percent": 20}, 5) for _ in range(2)] == [3, 3]
+        route = {"header": "x-team", "value": "blue", "number": 2}
+        assert [await state.route([route], 5) for _ in range(2)] == [4, 4]
+        for replica in replicas:
+            assert replica.plan is not None
+            assert replica.plan.mirror == Mirror(2, 20)
+            assert replica.plan.routes == (HeaderRoute("x-team", "blue", 2),)
+        assert await state.mirror(None, 5) == 5
+        with pytest.raises(UsageError, match="cannot be sent to version 9"):
+            await state.route([{**route, "number": 9}], 5)
+
+    run(story())
+
+
+def test_a_version_moves_once_every_replica_has_moved_it_and_stays_where_one_cannot(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, replicas = await started(tmp_path, "a", "b")
+        await state.add({**VERSION_TWO, "placement": "remote"}, 5)
+        await state.place(2, "inline", 5)
+        assert {each.plan.version(2).placement for each in replicas if each.plan} == {"inline"}
+        assert await state.add({**VERSION_TWO, "placement": "remote"}, 5) == 3  # the same load again moves nothing
+        replicas[0].loads = False
+        with pytest.raises(ServiceError, match="version 2 of 'churn' cannot be placed remote: replica a: damaged"):
+            await state.place(2, "remote", 5)
+        assert TrafficPlan.from_json(await state.plan() or {}).version(2).placement == "inline"
+
+    run(story())
+
+
+def test_a_controller_that_was_replaced_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        state, _ = await started(tmp_path, "a")
+        await state.add(VERSION_TWO, 5, 4)
+        await state.weigh(1, {1: 90, 2: 10}, 5, 5)
+        restarted = LiveState(str(tmp_path / "plan.json"))
+        FakeReplica(restarted, "a")
+        for held in (state, restarted):
+            for change in (
+                held.add(VERSION_TWO, 5, 4),
+                held.remove(2, 4),
+                held.weigh(1, {1: 100}, 5, 4),
+                held.mirror(None, 5, 4),
+                held.route([], 5, 4),
+                held.place(2, "remote", 5, 4),
+            ):
+                with pytest.raises(StaleController, match=r"fence 4 may not change .*'churn'.*fence 5 took its place"):
+                    await change
+        assert await restarted.weigh(1, {1: 100}, 5) == 4  # a person's change carries none
+
+    run(story())
+
+
+def test_a_restarted_state_waits_for_the_replicas_that_it_had_and_for_no_longer(tmp_path: Path) -> None:
+    async def story() -> None:
+        await started(tmp_path, "a", "b")
+        restarted = LiveState(str(tmp_path / "plan.json"))
+        FakeReplica(restarted, "a")
+        early = asyncio.ensure_future(restarted.settled(1, 5))
+        await asyncio.sleep(0.05)
+        assert not early.done()  # b may follow an older plan, for all that is known
+        FakeReplica(restarted, "b")
+        await asyncio.wait_for(early, 1)
+
+    run(story())
