@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ class Clock:
 ids = (f"order-{number:05d}" for number in itertools.count())
 
 
+disks = itertools.count()
+
+
 class World:
     """One service with its controller, driven by hand: what ``Engine`` sees, without threads or time."""
 
@@ -41,13 +44,22 @@ class World:
         self.clock = Clock()
         self.folder = folder
         self.files = files or RolloutFiles(folder, SERVICE)
+        self.zombies: list[Engine] = []
         self.ports = ports(self.cell, before=before, after=after)
         self.engine = self.restarted()
 
     def restarted(self) -> Engine:
         """Forget the engine, and let another one read back what is on disk."""
+        self.files.close()
         self.engine = Engine(self.files, self.ports, self.clock)
         return self.engine
+
+    def replaced(self) -> Engine:
+        """Let another engine take over while the old one, which is returned, does not know."""
+        old, self.files = self.engine, self.files.another()
+        self.zombies.append(old)
+        self.engine = Engine(self.files, self.ports, self.clock)
+        return old
 
     def start(self, number: int, plan: Plan) -> RolloutState:
         """Begin a rollout."""
@@ -73,7 +85,7 @@ class World:
     def settle(self) -> None:
         """Do all that can be done without time going by."""
         for _ in range(200):
-            if not (self.engine.tick() or self.engine.deliver()):
+            if not (self.engine.tick() or self.engine.deliver() or self.engine.notify()):
                 return
         raise AssertionError("the engine does not come to rest")
 
@@ -105,33 +117,42 @@ class World:
 
 
 class MemoryFiles(RolloutFiles):
-    """The files of a service's rollouts without a disk: what is written becomes JSON all the same."""
+    """The real storage on a database in memory, which all handles of one disk share; it lasts as long as one is open.
 
-    def __init__(self, *, before: Hook = quiet, after: Hook = quiet) -> None:
+    Args:
+        before: hears that something is about to be written, and may raise.
+        after: hears that it was.
+        disk: of another handle; a new one where there is none.
+    """
+
+    def __init__(
+        self, *, before: Hook = quiet, after: Hook = quiet, disk: tuple[str, sqlite3.Connection] | None = None
+    ) -> None:
         super().__init__("nowhere", SERVICE)
         self._before = before
         self._after = after
-        self._text: str | None = None
-        self._archived: dict[str, str] = {}
+        if disk is None:
+            name = f"file:rollout-{next(disks)}?mode=memory&cache=shared"
+            disk = (name, sqlite3.connect(name, uri=True, check_same_thread=False))
+        self._disk = disk
 
-    def read(self) -> RolloutState | None:
-        """Return the current rollout."""
-        return None if self._text is None else RolloutState.from_json(json.loads(self._text))
+    def another(self) -> MemoryFiles:
+        """Return another handle to the same disk."""
+        return MemoryFiles(before=self._before, after=self._after, disk=self._disk)
+
+    def gone(self) -> None:
+        """Let go of the disk and all that is on it."""
+        self.close()
+        self._disk[1].close()
 
     def write(self, state: RolloutState) -> None:
         """Make a rollout the current one."""
         self._before("persist")
-        self._text = json.dumps(state.to_json())
+        super().write(state)
         self._after("persist")
 
-    def archive(self, state: RolloutState) -> None:
-        """Keep an earlier one."""
-        self._archived[state.id] = json.dumps(state.to_json())
+    def _exists(self) -> bool:
+        return True
 
-    def history(self) -> tuple[RolloutState, ...]:
-        """Return all, the latest first."""
-        texts = dict(sorted(self._archived.items(), reverse=True))
-        current = self.read()
-        if current is not None:
-            texts = {current.id: json.dumps(current.to_json()), **texts}
-        return tuple(RolloutState.from_json(json.loads(text)) for text in texts.values())
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._disk[0], uri=True, isolation_level=None, check_same_thread=False)

@@ -19,7 +19,7 @@ from rayline.rollout.engine import Order
 from rayline.rollout.plan import Plan
 from rayline.rollout.ports import LIVE, Ports
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles, Sign
+from rayline.rollout.storage import RolloutFiles, Signs
 from rayline.serving.names import service_folder
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class _Seen:
     """A rollout as it was read, and the signs from just before: what is written in between shows as a change."""
 
     files: RolloutFiles
-    signs: tuple[Sign, Sign]
+    signs: Signs
     state: RolloutState
 
     @classmethod

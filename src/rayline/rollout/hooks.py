@@ -46,7 +46,7 @@ def imported(path: str, kind: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
+    except Exception as error:  # a module may raise anything while it is imported
         raise ServiceError(
             f"{kind} '{path}' cannot be imported where the controller runs: {error}. Its module must lie on the "
             "PYTHONPATH of the cluster's workers."

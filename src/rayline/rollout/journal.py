@@ -12,7 +12,22 @@ from pathlib import Path
 from typing import Literal
 
 NETWORK = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs lustre beegfs gpfs ocfs2 gfs2 pvfs2 virtiofs".split()
+    (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "ocfs2",
+        "gfs2",
+        "virtiofs",
+    )
 )
 NETWORK_FUSE = ("fuse.",)  # sshfs, s3fs, glusterfs, juicefs: none of them maps memory across machines
 MOUNTS = Path("/proc/self/mounts")

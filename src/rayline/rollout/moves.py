@@ -9,8 +9,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from rayline.config import HookConfig
 from rayline.rollout.analysis import Verdict, label
 from rayline.rollout.notes import (
+    CallHook,
     Decisions,
     DropAlias,
     FinishRun,
@@ -47,6 +49,7 @@ def begin(
     request: str = "",
     note: str = "",
     earlier: RolloutState | None = None,
+    hooks: tuple[HookConfig, ...] = (),
 ) -> RolloutState:
     """Return a new rollout, about to load its canary. What ``earlier`` left for the tracking store is taken along.
 
@@ -68,6 +71,7 @@ def begin(
         requests=(request,) if request else (),
         notes=earlier.notes if earlier else (),
         runs=earlier.runs if earlier and earlier.notes else {},
+        hooks=hooks,
     )
     tags = {
         "rayline.kind": "rollout",
@@ -205,6 +209,13 @@ def unwritten(state: RolloutState, note: Note, now: float, error: str) -> Rollou
     state = replace(state, notes=without(state.notes, note))
     reason = f"{type(note).__name__} was refused by the tracking store: {error}"
     return decided(state, now, "untracked", reason, message=state.message)
+
+
+def unheard(state: RolloutState, note: CallHook, now: float, error: str, attempts: int) -> RolloutState:
+    """Return the state without a call of a hook that failed for good; that is a decision on record too."""
+    state = replace(state, notes=without(state.notes, note))
+    reason = f"a hook was not told of '{note.body['event']}', tried {attempts} times: {error}"
+    return decided(state, now, "hook failed", reason, message=state.message)
 
 
 def _healthy(state: RolloutState, now: float) -> RolloutState:

@@ -1,8 +1,8 @@
 """What a rollout wants told: an outbox that is emptied beside the traffic, never before it.
 
 Notes to the registry, notes to runs and calls of hooks are three lanes: each is delivered in order, and none waits for
-another. Delivering a note twice leaves the same result, but for ``OpenRun``, which a crash in the wrong moment leaves behind as
-an empty run, and for a hook, which hears the same ``id`` twice. Pure.
+another. Delivering a note twice leaves the same result, but for ``OpenRun``, which a crash in the wrong moment leaves
+behind as an empty run, and for a hook, which hears the same ``id`` twice. Pure.
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ FILE = "rollout.db"
 LAYOUT = 1
 BUSY_S = 10.0
 
-SCHEMA = (
-    "CREATE TABLE rollouts (id TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE service (one INTEGER PRIMARY KEY CHECK (one = 1), current TEXT, generation INTEGER NOT NULL, "
-    "fence INTEGER NOT NULL, beats INTEGER NOT NULL, glance TEXT NOT NULL)",
-)
+ROLLOUTS = "CREATE TABLE rollouts (id TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID"
+SERVICE = """CREATE TABLE service (
+    one INTEGER PRIMARY KEY CHECK (one = 1), current TEXT, generation INTEGER NOT NULL, fence INTEGER NOT NULL,
+    beats INTEGER NOT NULL, glance TEXT NOT NULL
+)"""
 
-Sign = tuple[int, int]
+Signs = tuple[int, int]
 """What changes when a rollout moves, and what changes while its controller is at work. Zeros before the first."""
 
 
@@ -63,6 +63,10 @@ class RolloutFiles:
         self.path = service_folder(storage, service) / FILE
         self._lock = threading.RLock()
         self._claim: _Claim | None = None
+
+    def another(self) -> RolloutFiles:
+        """Return a handle of its own to the same file, without a claim."""
+        return RolloutFiles(self.storage, self.service)
 
     @property
     def fence(self) -> int | None:
@@ -151,7 +155,9 @@ class RolloutFiles:
             # Nothing is lost with a sign of life: it need not reach the disk.
             connection.execute("PRAGMA synchronous = NORMAL")
             with _transaction(connection) as cursor:
-                cursor.execute("UPDATE service SET beats = beats + 1, glance = ? WHERE fence = ?", (glance, claim.fence))
+                cursor.execute(
+                    "UPDATE service SET beats = beats + 1, glance = ? WHERE fence = ?", (glance, claim.fence)
+                )
                 if cursor.rowcount != 1:
                     raise self._stale(cursor, claim)
 
@@ -161,7 +167,7 @@ class RolloutFiles:
             rows = _rows(connection, "SELECT glance FROM service")
         return str(rows[0][0]) if rows else ""
 
-    def signs(self) -> tuple[int, int]:
+    def signs(self) -> Signs:
         """Return what changes when a rollout moves, and when its controller is at work."""
         with self._reading() as connection:
             rows = _rows(connection, "SELECT generation, beats FROM service")
@@ -217,8 +223,8 @@ class RolloutFiles:
                 raise ServiceError(
                     f"'{self.path}' has layout {layout}; this version of Rayline reads {LAYOUT}. Use the later one."
                 )
-            for statement in SCHEMA:
-                cursor.execute(statement)
+            cursor.execute(ROLLOUTS)
+            cursor.execute(SERVICE)
             earlier = found(self.path.parent) or Found(None, ())
             current = None if earlier.current is None else earlier.current.id
             states = {each.id: each for each in (*earlier.before, *([earlier.current] if earlier.current else []))}
@@ -245,7 +251,9 @@ class RolloutFiles:
         except sqlite3.OperationalError as error:
             raise ServiceError(f"rollout '{self.path}' cannot be read or written: {error}.") from error
         except sqlite3.DatabaseError as error:
-            raise ServiceError(f"rollout '{self.path}' is damaged: {error}. Move the file away to begin anew.") from error
+            raise ServiceError(
+                f"rollout '{self.path}' is damaged: {error}. Move the file away to begin anew."
+            ) from error
 
 
 def _rows(connection: sqlite3.Connection | None, query: str) -> list[Any]:

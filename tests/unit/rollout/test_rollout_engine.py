@@ -322,17 +322,6 @@ def test_verbs_without_a_rollout_say_how_to_begin_one(world: World) -> None:
         world.ask(verbs.pause)
 
 
-def test_a_damaged_file_is_named_and_nothing_is_guessed(world: World) -> None:
-    started(world)
-    file = world.folder / "services" / SERVICE / "rollout.json"
-    file.write_text(file.read_text()[:100])
-    with pytest.raises(ServiceError, match=r"rollout\.json' is damaged: .*Move the file away"):
-        world.restarted()
-    file.write_text('{"format": 99}')
-    with pytest.raises(ServiceError, match="has format 99; this version of Rayline reads 1"):
-        world.restarted()
-
-
 def test_the_state_comes_back_as_it_was(world: World) -> None:
     started(world).run(5, FINE)
     state = world.state
