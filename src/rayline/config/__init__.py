@@ -1,5 +1,6 @@
 """The typed, frozen configuration of a project; ``reading`` makes it of a YAML file."""
 
+from rayline.config.analysis import AnalysisConfig, BackgroundConfig, Measure, MetricCondition
 from rayline.config.columns import (
     CONFIG_OF,
     READ_KINDS,
@@ -30,11 +31,23 @@ from rayline.config.gates import (
     InvarianceConfig,
 )
 from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
+from rayline.config.hooks import HookConfig
 from rayline.config.model import ModelConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, typed, with_values
 from rayline.config.registry import RegistryConfig
-from rayline.config.rollout import AnalysisConfig, HookConfig, MetricCondition, RolloutConfig, Step
+from rayline.config.rollout import (
+    BakeConfig,
+    BlueGreenConfig,
+    ExperimentConfig,
+    LinearConfig,
+    MirrorConfig,
+    PauseConfig,
+    RolloutConfig,
+    RouteConfig,
+    ShadowConfig,
+    Step,
+)
 from rayline.config.section import Section, Task
 from rayline.config.service import (
     AccessConfig,
@@ -54,8 +67,11 @@ __all__ = [
     "AccessConfig",
     "AnalysisConfig",
     "AutoscalingConfig",
+    "BackgroundConfig",
+    "BakeConfig",
     "BatchingConfig",
     "BehaviourConfig",
+    "BlueGreenConfig",
     "BooleanConfig",
     "CaptureConfig",
     "CardConfig",
@@ -72,6 +88,7 @@ __all__ = [
     "DirectionConfig",
     "Environment",
     "EvaluateConfig",
+    "ExperimentConfig",
     "FeaturesConfig",
     "FunctionConfig",
     "GateConfig",
@@ -80,17 +97,23 @@ __all__ = [
     "InvarianceConfig",
     "JoinConfig",
     "LimitsConfig",
+    "LinearConfig",
+    "Measure",
     "MetricCondition",
+    "MirrorConfig",
     "ModelConfig",
     "NumericConfig",
     "OnlineConfig",
+    "PauseConfig",
     "Placement",
     "PoliciesConfig",
     "Policy",
     "RegistryConfig",
     "RolloutConfig",
+    "RouteConfig",
     "Section",
     "ServiceConfig",
+    "ShadowConfig",
     "SklearnConfig",
     "SliceConfig",
     "Space",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rayline.rollout.failpoints import reach
 from rayline.rollout.ports import ServicePort
-from rayline.rollout.state import Action, Load, SetWeights, Unload
+from rayline.rollout.state import Action, Load, Place, SetMirror, SetRoutes, SetWeights, Unload
 
 
 def perform(action: Action, service: ServicePort) -> None:
@@ -22,9 +22,22 @@ def perform(action: Action, service: ServicePort) -> None:
             service.load(version)
         case SetWeights(stable=stable, weights=weights):
             service.set_weights(stable=stable, weights=weights)
+        case SetMirror(mirror=mirror):
+            service.set_mirror(mirror)
+        case SetRoutes(routes=routes):
+            service.set_routes(routes)
+        case Place(number=number, placement=placement):
+            service.place(number, placement)
         case Unload(number=number):
             service.unload(number)
     reach(f"{name}.after")
 
 
-NAMES: dict[type[Action], str] = {Load: "load", SetWeights: "set_weights", Unload: "unload"}
+NAMES: dict[type[Action], str] = {
+    Load: "load",
+    SetWeights: "set_weights",
+    SetMirror: "set_mirror",
+    SetRoutes: "set_routes",
+    Place: "place",
+    Unload: "unload",
+}

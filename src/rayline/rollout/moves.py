@@ -25,13 +25,25 @@ from rayline.rollout.notes import (
     without,
 )
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
-from rayline.rollout.state import Action, AnalysisRun, Decision, Load, RolloutState, SetWeights, Tally, Unload
+from rayline.rollout.state import (
+    Action,
+    AnalysisRun,
+    Decision,
+    Load,
+    Place,
+    RolloutState,
+    SetMirror,
+    SetRoutes,
+    SetWeights,
+    Tally,
+    Unload,
+)
 from rayline.serving.plan import LiveVersion
 
 TAG = "rayline.rollout"
 REASON_TAG = "rayline.rollout.reason"
 
-FORWARD_ATTEMPTS = {Load: 3, SetWeights: 5, Unload: 5}
+FORWARD_ATTEMPTS = {Load: 3, SetWeights: 5, SetMirror: 5, SetRoutes: 5, Place: 3, Unload: 5}
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 
 

@@ -10,6 +10,9 @@ from msgspec import Struct
 
 from rayline.config import AnalysisConfig, MetricCondition, RolloutConfig, Step, Task, parse
 from rayline.errors import ConfigError, NotFoundError
+from rayline.rollout.steps import Analyse, Pause, PlanStep, SetWeight
+
+__all__ = ["Analyse", "Pause", "Plan", "PlanStep", "SetWeight", "load_plan"]
 
 BOUNDS: dict[str, tuple[str, ...]] = {
     "error_rate": ("max", "max_increase", "max_ratio"),
@@ -30,27 +33,6 @@ DEFAULT_ANALYSIS = AnalysisConfig(
         MetricCondition(measure="prediction_shift", max=0.3),
     )
 )
-
-
-class SetWeight(Struct, frozen=True, tag="set_weight"):
-    """Give the canary ``weight`` percent of the traffic."""
-
-    weight: int
-
-
-class Pause(Struct, frozen=True, tag="pause"):
-    """Wait ``seconds``; None waits until a person promotes."""
-
-    seconds: float | None
-
-
-class Analyse(Struct, frozen=True, tag="analysis"):
-    """Measure both arms; only success goes on to the next step."""
-
-    config: AnalysisConfig
-
-
-PlanStep = SetWeight | Pause | Analyse
 
 
 class Plan(Struct, frozen=True):
@@ -125,7 +107,7 @@ def _compiled(step: Step, analysis: AnalysisConfig) -> PlanStep:
     if step.set_weight is not None:
         return SetWeight(step.set_weight)
     if step.pause is not None:
-        return Pause(None if step.pause is True else float(step.pause))
+        return Pause(None if step.pause is True else float(step.pause))  # type: ignore[arg-type]
     return Analyse(step.analysis if isinstance(step.analysis, AnalysisConfig) else analysis)
 
 

@@ -6,7 +6,9 @@ a pause or a person moves traffic forward.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -23,6 +25,28 @@ ERROR_LIMIT = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A measurement that only the outside world can take.
+
+    Attributes:
+        key: names it in ``Seen.external``; the same key is the same measurement.
+        kind: ``prometheus``: ask ``address`` for ``text`` now. ``function``: call ``text``, a ``module:name``, with the
+            service and ``version``; it returns a number.
+        text: the query with everything filled in, or the function.
+        address: of the Prometheus server; empty for a function.
+        service: the service's name.
+        version: that is measured.
+    """
+
+    key: str
+    kind: Literal["prometheus", "function"]
+    text: str
+    address: str
+    service: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What the controller saw: the traffic plan in force and the counts so far, where they could be read.
 
@@ -30,11 +54,18 @@ class Seen:
         plan: None where it could not be read.
         observation: None where it was not asked for, or could not be read.
         error: why the counts could not be read.
+        external: of what ``wants_external`` named, by key: the number, or in words why there is none.
     """
 
     plan: TrafficPlan | None = None
     observation: Observation | None = None
     error: str = ""
+    external: Mapping[str, float | str] = field(default_factory=dict)
+
+
+def wants_external(state: RolloutState, now: float) -> tuple[Wanted, ...]:
+    """Return the measurements that the next decision needs from outside the service, each once."""
+    return ()
 
 
 def wants_observation(state: RolloutState, now: float) -> bool:

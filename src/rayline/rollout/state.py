@@ -13,15 +13,18 @@ from rayline.rollout.analysis import Measurement, Verdict
 from rayline.rollout.notes import Note
 from rayline.rollout.plan import Plan, PlanStep
 from rayline.serving.observation import Observation
-from rayline.serving.plan import LiveVersion
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, Placement
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
 
-Phase = Literal["Progressing", "Paused", "Healthy", "Degraded"]
-"""As in Argo Rollouts. Healthy and Degraded are final: the canary has taken over, or was taken back."""
+Phase = Literal["Progressing", "Paused", "Healthy", "Degraded", "Concluded"]
+"""As in Argo Rollouts. The last three are final: the canary has taken over; was taken back; was only to be asked, and
+has answered (``shadow``, ``experiment``): the stable version kept the traffic."""
 
-PausedFor = Literal["time", "promote", "hand", "verdict"]
-"""What ends a pause: the clock; ``promote``; ``resume``; a person's judgement of an analysis that gave none."""
+PausedFor = Literal["time", "promote", "hand", "verdict", "breach"]
+"""What ends a pause: the clock; ``promote``; ``resume``; a person's judgement of an analysis that gave none, or that
+failed where ``on_breach`` asks for one."""
 
 
 class Load(Struct, frozen=True, tag="load"):
@@ -52,7 +55,35 @@ class Unload(Struct, frozen=True, tag="unload"):
     not_before: float = 0.0
 
 
-Action = Load | SetWeights | Unload
+class SetMirror(Struct, frozen=True, tag="set_mirror"):
+    """Copy requests to a version; None ends it."""
+
+    id: int
+    mirror: Mirror | None
+    attempts: int = 0
+    not_before: float = 0.0
+
+
+class SetRoutes(Struct, frozen=True, tag="set_routes"):
+    """Route requests by header: these routes and no others."""
+
+    id: int
+    routes: tuple[HeaderRoute, ...]
+    attempts: int = 0
+    not_before: float = 0.0
+
+
+class Place(Struct, frozen=True, tag="place"):
+    """Hold a version in the replicas, or in an application of its own."""
+
+    id: int
+    number: int
+    placement: Placement
+    attempts: int = 0
+    not_before: float = 0.0
+
+
+Action = Load | SetWeights | SetMirror | SetRoutes | Place | Unload
 
 
 class Tally(Struct, frozen=True):
@@ -78,6 +109,7 @@ class AnalysisRun(Struct, frozen=True):
             and again once it has ended.
         verdict: empty while it runs.
         reason: of the verdict.
+        began: Unix time.
     """
 
     step: int
@@ -88,6 +120,7 @@ class AnalysisRun(Struct, frozen=True):
     baseline: Observation | None = None
     verdict: Verdict | Literal[""] = ""
     reason: str = ""
+    began: float = 0.0
 
 
 class Decision(Struct, frozen=True):
@@ -115,12 +148,16 @@ class RolloutState(Struct, frozen=True, kw_only=True):
         step_done: the step needs nothing more, but for actions that are open.
         step_began: Unix time.
         weight: the canary's percent, as last decided.
+        mirror: the percent of the requests that it gets copies of, as last decided.
+        routes: what sends requests to it by a header, as last decided.
         message: the reason of the last decision, for people.
         began: Unix time.
         updated: Unix time of the last decision.
+        progressed: Unix time of the last action that was acknowledged.
         actions: decided and not yet acknowledged, in order; done one by one.
         next_action: the id of the next action.
         analysis: the running one.
+        background: the one that runs beside the steps.
         analyses: those that have ended.
         decisions: all of them.
         requests: ids of the last verbs, so that one that is sent twice acts once.
@@ -141,6 +178,7 @@ class RolloutState(Struct, frozen=True, kw_only=True):
     phase: Phase
     began: float
     updated: float
+    progressed: float = 0.0
     experiment: str
     tracking_uri: str | None = None
     paused_for: PausedFor | Literal[""] = ""
@@ -148,10 +186,13 @@ class RolloutState(Struct, frozen=True, kw_only=True):
     step_done: bool = True
     step_began: float = 0.0
     weight: int = 0
+    mirror: int = 0
+    routes: tuple[HeaderRoute, ...] = ()
     message: str = ""
     actions: tuple[Action, ...] = ()
     next_action: int = 1
     analysis: AnalysisRun | None = None
+    background: AnalysisRun | None = None
     analyses: tuple[AnalysisRun, ...] = ()
     decisions: tuple[Decision, ...] = ()
     requests: tuple[str, ...] = ()
@@ -172,6 +213,11 @@ class RolloutState(Struct, frozen=True, kw_only=True):
         return self.canary_version.number
 
     @property
+    def desired(self) -> int:
+        """The version that is to have the traffic, once nobody moves it: after an abort the stable one."""
+        return self.canary if self.phase == "Healthy" else self.stable
+
+    @property
     def seconds(self) -> float:
         """From its beginning to its last decision."""
         return self.updated - self.began
@@ -179,7 +225,7 @@ class RolloutState(Struct, frozen=True, kw_only=True):
     @property
     def final(self) -> bool:
         """Whether it is decided: nothing but cleaning up can follow."""
-        return self.phase in ("Healthy", "Degraded")
+        return self.phase in ("Healthy", "Degraded", "Concluded")
 
     @property
     def settled(self) -> bool:
@@ -208,11 +254,12 @@ class RolloutState(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, raw: Any) -> RolloutState:
-        """Return the state that ``to_json`` wrote. Raises ``ServiceError`` for anything else."""
+        """Return the state that ``to_json`` wrote, or format 1 of it. Raises ``ServiceError`` for anything else."""
         found = raw.get("format") if isinstance(raw, dict) else None
-        if found != FORMAT:
-            raise ServiceError(f"a rollout's state has format {found!r}; this version of Rayline reads {FORMAT}.")
+        if found not in READABLE:
+            readable = " and ".join(map(str, READABLE))
+            raise ServiceError(f"a rollout's state has format {found!r}; this version of Rayline reads {readable}.")
         try:
-            return msgspec.convert(raw, cls, str_keys=True)
+            return msgspec.convert({**raw, "format": FORMAT}, cls, str_keys=True)
         except msgspec.ValidationError as error:
             raise ServiceError(f"a rollout's state is damaged: {error}.") from error
