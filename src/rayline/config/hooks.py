@@ -13,7 +13,8 @@ class HookConfig(Section, frozen=True, kw_only=True):
     """Somebody who is told what a rollout does; exactly one of ``webhook`` and ``function`` is set.
 
     ``on`` names the events: ``step`` (a step begins), ``pause``, ``abort`` (traffic goes back, for whatever reason) and
-    ``completion`` (the canary has all traffic). ``webhook`` is an http or https address that gets a POST of JSON.
+    ``completion`` (the canary has all traffic, or what
+    was only to be asked has its answer). ``webhook`` is an http or https address that gets a POST of JSON.
     ``function`` is ``module:name``, importable where the controller runs, and is called with the same mapping.
     ``timeout`` is in seconds. A hook that fails is reported, and never moves traffic.
     """

@@ -33,7 +33,7 @@ def events(before: RolloutState, after: RolloutState) -> tuple[Event, ...]:
         found.append("pause")
     if after.phase == "Degraded" != before.phase:
         found.append("abort")
-    if after.phase == "Healthy" != before.phase:
+    if after.final and after.phase not in ("Degraded", before.phase):
         found.append("completion")
     return tuple(found)
 

@@ -27,8 +27,9 @@ from rayline.rollout.glance import glance
 from rayline.rollout.moves import acknowledged, begin, failed
 from rayline.rollout.notes import Lane
 from rayline.rollout.outbox import Outbox
+from rayline.rollout.outside import measured
 from rayline.rollout.plan import Plan
-from rayline.rollout.policy import Seen, decide, wants_observation
+from rayline.rollout.policy import Seen, decide, wants_external, wants_observation
 from rayline.rollout.ports import Ports, ServicePort
 from rayline.rollout.readback import read_back
 from rayline.rollout.state import Action, RolloutState
@@ -52,6 +53,7 @@ class Order:
         experiment: that the rollout's run belongs to.
         note: what its first decision says besides.
         hooks: who is told of what happens.
+        to: the version to return to, where it undoes; None for the stable one before.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Order:
     experiment: str
     note: str = ""
     hooks: tuple[HookConfig, ...] = ()
+    to: int | None = None
 
 
 class Engine:
@@ -237,19 +240,19 @@ class Engine:
             return after is not before
 
     def _look(self, state: RolloutState) -> Seen:
-        plan = None
+        plan, observation, why = None, None, ""
+        now = self._clock()
         try:
             service = self._connected()
             plan = service.plan()
-            if wants_observation(state, self._clock()):
+            if wants_observation(state, now):
                 reach("observe.before")
                 observation = service.observe()
                 reach("observe.after")
-                return Seen(plan, observation)
         except Exception as error:  # noqa: BLE001 - what cannot be read gives no verdict
             self._service = None
-            return Seen(plan, error=str(error) or type(error).__name__)
-        return Seen(plan)
+            why = str(error) or type(error).__name__
+        return Seen(plan, observation, why, measured(wants_external(state, now)))
 
     def _told(self, lane: Lane) -> bool:
         state = self._state
