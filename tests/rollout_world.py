@@ -11,6 +11,7 @@ from typing import Any
 from rayline.rollout.engine import Engine, Order
 from rayline.rollout.plan import Plan
 from rayline.rollout.state import RolloutState
+from rayline.rollout.steady import SteadyClock
 from rayline.rollout.storage import RolloutFiles
 from rayline.serving.observation import ArmStats
 from rayline.serving.plan import TrafficPlan
@@ -18,14 +19,24 @@ from rollout_doubles import SERVICE, Cell, Hook, live_version, ports, quiet, ser
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that stands still until it is told.
+
+    Attributes:
+        now: what has really gone by.
+        jumped: by how much somebody has set the wall clock forward or back.
+    """
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
+        self.jumped = 0.0
 
     def __call__(self) -> float:
-        """Return Unix time."""
+        """Return what has really gone by."""
         return self.now
+
+    def steady(self) -> SteadyClock:
+        """Return the clock of a process that starts now."""
+        return SteadyClock(wall=lambda: self.now + self.jumped, monotonic=self)
 
 
 ids = (f"order-{number:05d}" for number in itertools.count())
@@ -51,14 +62,14 @@ class World:
     def restarted(self) -> Engine:
         """Forget the engine, and let another one read back what is on disk."""
         self.files.close()
-        self.engine = Engine(self.files, self.ports, self.clock)
+        self.engine = Engine(self.files, self.ports, self.clock.steady())
         return self.engine
 
     def replaced(self) -> Engine:
         """Let another engine take over while the old one, which is returned, does not know."""
         old, self.files = self.engine, self.files.another()
         self.zombies.append(old)
-        self.engine = Engine(self.files, self.ports, self.clock)
+        self.engine = Engine(self.files, self.ports, self.clock.steady())
         return old
 
     def start(self, number: int, plan: Plan) -> RolloutState:

@@ -75,8 +75,7 @@ def _heading(state: RolloutState, now: float) -> Text:
         words.append(f"[dim]since {seconds_words(max(0.0, now - state.began))}[/]")
         whole = total(left(state, now))
         if whole.least > 0:
-            person = ", and a person" if whole.person else ""
-            words.append(f"[dim]{seconds_words(whole.least)} left at least{person}[/]")
+            words.append(f"[dim]{seconds_words(whole.least)} left at least[/]")
     return Text.from_markup("  ".join(words))
 
 

@@ -37,10 +37,7 @@ class Controller:
         """Read the rollout back and go on with it in the background."""
         if not _restarted():
             failpoints.arm_from_environment()
-        clock = SteadyClock()
-        self._engine = Engine(RolloutFiles(storage, service), ports, clock)
-        if self._engine.state is not None:
-            clock.not_before(self._engine.state.updated)
+        self._engine = Engine(RolloutFiles(storage, service), ports, SteadyClock())
         self._stale = threading.Event()
         self._traffic = threading.Event()
         self._notes = threading.Event()

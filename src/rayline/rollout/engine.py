@@ -33,6 +33,7 @@ from rayline.rollout.policy import Seen, decide, wants_external, wants_observati
 from rayline.rollout.ports import Ports, ServicePort
 from rayline.rollout.readback import read_back
 from rayline.rollout.state import Action, RolloutState
+from rayline.rollout.steady import SteadyClock
 from rayline.rollout.storage import RolloutFiles
 from rayline.serving.observation import Observation
 from rayline.serving.plan import LiveVersion
@@ -69,13 +70,13 @@ class Order:
 class Engine:
     """The rollouts of one service. Every method may be called from any thread, and raises ``StaleController``."""
 
-    def __init__(self, files: RolloutFiles, ports: Ports, clock: Callable[[], float]) -> None:
+    def __init__(self, files: RolloutFiles, ports: Ports, clock: SteadyClock) -> None:
         """Take over from whoever wrote last, and go on with the rollout on disk, if there is one.
 
         Args:
             files: claimed here.
             ports: the world.
-            clock: gives Unix time, and should not jump.
+            clock: gives Unix time; set forward here to the last decision on disk.
 
         Raises:
             ServiceError: the file is damaged.
@@ -89,6 +90,8 @@ class Engine:
         self._changed = threading.Condition(self._lock)
         self._files.claim()
         self._state = self._files.read()
+        if self._state is not None:
+            clock.not_before(self._state.updated)
         self._service: ServicePort | None = None
         self._read_back = self._state is None or self._state.settled
         self._outbox = Outbox(ports, self._storage, clock)
@@ -99,6 +102,10 @@ class Engine:
     def state(self) -> RolloutState | None:
         """The current rollout, or the last one."""
         return self._state
+
+    def close(self) -> None:
+        """Let go of the files; nothing more may be asked of it."""
+        self._files.close()
 
     def start(self, order: Order) -> RolloutState:
         """Begin a rollout of ``order.version``, or the undoing of the last one.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rayline.config import AnalysisConfig, MetricCondition
-from rayline.errors import NotFoundError, RolloutRefused, ServiceError
+from rayline.errors import NotFoundError, RolloutRefused
 from rayline.rollout import verbs
 from rayline.rollout.controller import new_id
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
