@@ -265,6 +265,8 @@ class Engine:
         state = self._state
         if state is None:
             return False
+        if state.notes:
+            self._files.check()
         settle = self._outbox.deliver(lane, state)
         if settle is None:
             return False

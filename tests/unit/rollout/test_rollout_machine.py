@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rayline.config import AnalysisConfig, MetricCondition
-from rayline.errors import NotFoundError, RolloutRefused, ServiceError, StaleController
+from rayline.errors import NotFoundError, RolloutRefused, ServiceError, StaleController, TrackingError
 from rayline.rollout import verbs
 from rayline.rollout.controller import new_id
+from rayline.rollout.effects import NAMES
 from rayline.rollout.engine import Order
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
@@ -48,6 +49,7 @@ PLANS = (
 
 EXAMPLES = int(os.environ.get("RAYLINE_MACHINE_EXAMPLES", "100"))
 STEPS = 25
+FUSES = st.one_of(st.none(), st.integers(0, 12))
 counted: Counter[str] = Counter()
 
 
@@ -82,7 +84,7 @@ class Rollouts(RuleBasedStateMachine):
         if self.trouble == "lost":
             self.trouble = ""
             counted["lost"] += 1
-            raise ServiceError("the call was lost")
+            raise _lost(what)
         self.burn(what)
 
     def done(self, what: str) -> None:
@@ -96,12 +98,14 @@ class Rollouts(RuleBasedStateMachine):
         if self.trouble == "unanswered":
             self.trouble = ""
             counted["unanswered"] += 1
-            raise ServiceError("no answer came")
+            raise _lost(what)
         self.burn(what)
 
-    def drive(self, work: Any) -> None:
-        """Do some work; where it is cut off, begin again from the files."""
+    def drive(self, work: Any, fuse: int | None = None) -> None:
+        """Do some work; where it is cut off, before or after its effect number ``fuse``, begin again from the disk."""
         counted["steps"] += 1
+        if fuse is not None:
+            self.fuse = fuse
         try:
             work()
         except Crash:
@@ -146,8 +150,9 @@ class Rollouts(RuleBasedStateMachine):
         seconds=st.sampled_from([0.1, 5.0, 40.0]),
         kind=st.sampled_from(["good", "bad", "none", "few"]),
         rounds=st.integers(1, 4),
+        fuse=FUSES,
     )
-    def live(self, seconds: float, kind: str, rounds: int) -> None:
+    def live(self, seconds: float, kind: str, rounds: int, fuse: int | None) -> None:
         for _ in range(rounds):
             state = self.state
             traffic = {}
@@ -155,12 +160,12 @@ class Rollouts(RuleBasedStateMachine):
                 arm = {"good": good(30), "bad": bad(30), "few": good(2)}[kind]
                 traffic = {state.stable: good(200), state.canary: arm}
                 self.fed.add(state.id)
-            self.drive(lambda traffic=traffic: self.world.run(seconds, traffic))
+            self.drive(lambda traffic=traffic: self.world.run(seconds, traffic), fuse)
 
-    @rule(ticks=st.integers(1, 3))
-    def tick(self, ticks: int) -> None:
+    @rule(ticks=st.integers(1, 3), fuse=FUSES)
+    def tick(self, ticks: int, fuse: int | None) -> None:
         for _ in range(ticks):
-            self.drive(self.world.engine.tick)
+            self.drive(self.world.engine.tick, fuse)
 
     @rule(after=st.integers(0, 6))
     def crash_soon(self, after: int) -> None:
@@ -282,6 +287,10 @@ class Rollouts(RuleBasedStateMachine):
         assert self.world.weights == {ruling: 100}
         assert self.world.live == (ruling,)
         assert self.world.cell.read()["aliases"] == {"champion": ruling}
+
+
+def _lost(what: str) -> Exception:
+    return ServiceError("no answer came") if what in NAMES.values() else TrackingError("no answer came")
 
 
 def _first_look(plan: Plan) -> int:
