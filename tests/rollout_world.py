@@ -74,11 +74,15 @@ class World:
 
     def start(self, number: int, plan: Plan) -> RolloutState:
         """Begin a rollout."""
-        return self.engine.start(Order(next(ids), plan, live_version(number), None, "exp"))
+        return self.engine.start(Order(next(ids), "rollout", plan, live_version(number), None, "exp"))
 
-    def undo(self) -> RolloutState:
+    def undo(self, to: int | None = None) -> RolloutState:
         """Begin to return to what was stable before."""
-        return self.engine.start(Order(next(ids), None, None, None, "exp"))
+        return self.engine.start(Order(next(ids), "undo", None, None, None, "exp", to=to))
+
+    def retry(self) -> RolloutState:
+        """Begin the last rollout anew."""
+        return self.engine.start(Order(next(ids), "retry", None, None, None, "exp"))
 
     def ask(self, verb: Callable[..., RolloutState], **details: Any) -> RolloutState:
         """Apply a verb."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rayline.cli.rollout_words import latency_words, seconds_words, span_words, step_words
-from rayline.rollout.outlook import left, total
+from rayline.rollout.outlook import least, outlook
 
 if TYPE_CHECKING:
     from rayline.rollout.analysis import Measurement
@@ -73,9 +73,9 @@ def _heading(state: RolloutState, now: float) -> Text:
         words.append(f"[dim]took {seconds_words(state.seconds)}[/]")
     else:
         words.append(f"[dim]since {seconds_words(max(0.0, now - state.began))}[/]")
-        whole = total(left(state, now))
-        if whole.least > 0:
-            words.append(f"[dim]{seconds_words(whole.least)} left at least[/]")
+        rest = least(outlook(state, now))
+        if rest > 0:
+            words.append(f"[dim]{seconds_words(rest)} left at least[/]")
     return Text.from_markup("  ".join(words))
 
 
@@ -96,7 +96,7 @@ def _shares(state: RolloutState) -> RenderableType:
 
 def _steps(state: RolloutState, now: float) -> Table:
     table = _table()
-    for place, (step, span) in enumerate(zip(state.plan.steps, left(state, now), strict=True)):
+    for place, (step, span) in enumerate(zip(state.plan.steps, outlook(state, now), strict=True)):
         over = place < state.step or (
             place == state.step and (state.step_done or state.phase in ("Healthy", "Concluded"))
         )

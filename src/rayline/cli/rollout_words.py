@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from rayline.rollout.analysis import label
 from rayline.rollout.outlook import Span
 from rayline.rollout.steps import (
@@ -51,8 +49,8 @@ def span_words(span: Span, *, begun: bool) -> str:
         return ""
     if span.most == span.least:
         return f"{seconds_words(span.least)}{left}"
-    if math.isinf(span.most):
-        return f"{seconds_words(span.least)}{left} at least"
+    if span.least == 0.0:
+        return f"{seconds_words(span.most)}{left} at most"
     return f"{seconds_words(span.least)} to {seconds_words(span.most)}{left}"
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rayline.config import MetricCondition
-from rayline.rollout.intervals import Estimate, divergence, excess, mean_error, proportion, quantile
-from rayline.rollout.plan import ALL_BOUNDS, RELATIVE
+from rayline.rollout.external import EXTERNAL
+from rayline.rollout.intervals import ALPHA, Estimate, divergence, exactly
+from rayline.rollout.limits import ALL_BOUNDS, RELATIVE, Outcome, Verdict, chances, compares, outcomes, worst_of
+from rayline.rollout.measures import BETWEEN_ARMS, columns, estimate, label, samples, shift, slices
 from rayline.serving.observation import ArmStats
 
-Verdict = Literal["Successful", "Failed", "Inconclusive", "Error"]
-
-NOTHING = Estimate(0.0, 0.0, 0.0)
-ROUNDING = 1e-12
+__all__ = ["ALL_BOUNDS", "RELATIVE", "Measurement", "Verdict", "judge", "judge_external", "label"]
 
 
 class Measurement(Struct, frozen=True):
@@ -28,6 +27,11 @@ class Measurement(Struct, frozen=True):
         value: of the canary; None where it could not be measured.
         baseline: of the stable arm; None where the condition does not compare or has no samples.
         reason: an inequality with both numbers and the samples of the arms.
+        low: one-sided lower bound of ``value`` at the level that this look may use; of an experiment, the lower end of
+            the gain's interval; None where there is none.
+        high: the upper one.
+        samples: of the canary, and of the stable arm where it counts.
+        slice: the worst slice or column, where the condition looks at several; of an experiment, who is better.
     """
 
     measure: str
@@ -35,124 +39,195 @@ class Measurement(Struct, frozen=True):
     value: float | None
     baseline: float | None
     reason: str
-
-
-def label(condition: MetricCondition) -> str:
-    """Return what a condition measures, in words."""
-    if condition.measure == "latency":
-        return f"p{condition.quantile * 100:g} latency"
-    return condition.measure.replace("_", " ")
+    low: float | None = None
+    high: float | None = None
+    samples: tuple[int, ...] = ()
+    slice: str = ""
 
 
 def judge(
-    condition: MetricCondition, stable: ArmStats, canary: ArmStats, *, names: tuple[str, str] = ("stable", "canary")
+    condition: MetricCondition,
+    stable: ArmStats,
+    canary: ArmStats,
+    *,
+    names: tuple[str, str] = ("stable", "canary"),
+    alpha: float = ALPHA,
 ) -> Measurement:
     """Judge one condition over one window.
 
-    A limit that holds is Successful. A limit that is broken is Failed only where the 99 % bound breaks it too (see
-    ``intervals``); else chance could have done it, and the verdict is Inconclusive until more samples decide. Of
-    several limits the worst verdict counts.
+    A limit that holds is Successful. A limit that is broken is Failed only where its bound at ``alpha`` breaks it too
+    (see ``intervals``); else chance could have done it, and the verdict is Inconclusive until more samples decide. Of
+    several limits the worst verdict counts; each gets its part of ``alpha`` (Bonferroni), and so do slices: the whole
+    has one half of it and the slices share the other. (For the question whether any slice fails, Bonferroni's rule is
+    the first step of Holm's.)
 
     Args:
-        condition: what to measure, and its limits.
+        condition: what to measure, and its limits; not one that is measured outside.
         stable: the stable arm's counts since the step began.
         canary: the canary's, over the same time.
         names: of the two arms, for the reason.
+        alpha: the chance with which this measurement may fail a canary that keeps its limits.
+    """
+    if condition.measure == "feature_drift":
+        return _drift(condition, stable, canary, names, alpha)
+    if condition.by_slice:
+        return _by_slice(condition, stable, canary, names, alpha)
+    return _whole(condition, stable, canary, names, alpha)
+
+
+def judge_external(
+    condition: MetricCondition,
+    canary: float | str,
+    stable: float | str | None,
+    *,
+    names: tuple[str, str] = ("stable", "canary"),
+) -> Measurement:
+    """Judge a condition on numbers that were measured outside, or on the words why one was not.
+
+    Such numbers come without an interval: they are taken as they are, and ``failure_limit`` is what bears their noise.
     """
     what = label(condition)
-    bounds = [bound for bound in ALL_BOUNDS if getattr(condition, bound) is not None]
-    compares = condition.measure == "prediction_shift" or any(bound in RELATIVE for bound in bounds)
-    sizes = (_samples(condition, canary), _samples(condition, stable))
-    arms = sizes if compares else sizes[:1]
-    if min(arms) < condition.minimum_samples:
-        reason = f"{what} of {names[1]} has too few samples: {_shown_sizes(arms)}, minimum {condition.minimum_samples}"
-        return Measurement(what, "Inconclusive", None, None, reason)
-    baseline = None
-    if condition.measure == "prediction_shift":
-        measured = divergence(canary.prediction_counts, stable.prediction_counts)
+    for name, each in zip(names[::-1], (canary, stable), strict=True):
+        if isinstance(each, str):
+            return Measurement(what, "Error", None, None, f"{what} of {name} could not be measured: {each}")
+    estimates = (exactly(float(canary)), None if stable is None else exactly(float(stable)))
+    return _judged(condition, *estimates, (), f"{what} of {names[1]}", names[0])
+
+
+def measured_outside(condition: MetricCondition) -> bool:
+    """Tell whether a condition's numbers come from outside the service."""
+    return condition.measure in EXTERNAL
+
+
+def _whole(
+    condition: MetricCondition,
+    stable: ArmStats,
+    canary: ArmStats,
+    names: tuple[str, str],
+    alpha: float,
+    part: str = "",
+) -> Measurement:
+    what = label(condition)
+    between = condition.measure in BETWEEN_ARMS
+    both = between or compares(condition)
+    sizes = (samples(condition, canary), samples(condition, stable))[: 2 if both else 1]
+    place = f" in {part}" if part else ""
+    if min(sizes) < condition.minimum_samples:
+        few = f"{_shown(sizes)}, minimum {condition.minimum_samples}"
+        reason = f"{what} of {names[1]}{place} has too few samples: {few}"
+        return Measurement(what, "Inconclusive", None, None, reason, samples=sizes)
+    level = alpha / chances(condition)
+    if between:
+        found, baseline = shift(canary, stable, level), None
         subject = f"{what} of {names[1]} from {names[0]}"
     else:
-        estimate = _ESTIMATES[condition.measure]
-        measured = estimate(condition, canary)
-        baseline = estimate(condition, stable) if compares else None
-        subject = f"{what} of {names[1]}"
-    if not all(math.isfinite(each.value) for each in (measured, baseline) if each is not None):
-        reason = f"{subject} is not a finite number ({_shown_sizes(arms)})"
-        return Measurement(what, "Error", None, None, reason)
-    verdicts = [_bounded(condition, bound, measured, baseline) for bound in bounds]
-    order: tuple[Verdict, ...] = ("Failed", "Inconclusive", "Successful")
-    worst = min(verdicts, key=lambda each: order.index(each.verdict))
-    reason = f"{subject} {worst.text(names[0], _unit(condition))} ({_shown_sizes(arms)})"
-    if worst.verdict == "Inconclusive":
-        reason += ", which chance could explain"
-    return Measurement(what, worst.verdict, measured.value, baseline.value if baseline else None, reason)
+        found = estimate(condition, canary, level)
+        baseline = estimate(condition, stable, level) if both else None
+        subject = f"{what} of {names[1]}{place}"
+    return _judged(condition, found, baseline, sizes, subject, names[0])
 
 
-class _Bounded(Struct, frozen=True):
-    """How one limit came out: the numbers of its inequality and the words around them."""
-
-    verdict: Verdict
-    sign: str
-    value: float
-    baseline: float | None
-    limit: float
-    operator: str
-
-    def text(self, stable: str, unit: str) -> str:
-        """Return the inequality from its left number on."""
-        if self.baseline is None:
-            return f"{self.value:.4g}{unit} {self.sign} {self.limit:.4g}{unit}"
-        limit = f"{self.limit:.4g}" if self.operator == "x" else f"{self.limit:.4g}{unit}"
-        return f"{self.value:.4g}{unit} {self.sign} {stable} {self.baseline:.4g}{unit} {self.operator} {limit}"
-
-
-def _bounded(condition: MetricCondition, bound: str, canary: Estimate, stable: Estimate | None) -> _Bounded:
-    limit: float = getattr(condition, bound)
-    operator, baseline = "", None
-    if bound in RELATIVE:
-        assert stable is not None
-        baseline = stable.value
-        ratio, offset, operator = {
-            "max_increase": (1.0, limit, "+"),
-            "max_decrease": (1.0, -limit, "-"),
-            "max_ratio": (limit, 0.0, "x"),
-        }[bound]
-        over = excess(canary, stable, ratio=ratio, offset=offset)
-    else:
-        over = excess(canary, NOTHING, offset=limit)
-    holds, broken = "<=", ">"
-    if bound in ("min", "max_decrease"):
-        over = Estimate(-over.value, -over.high, -over.low)
-        holds, broken = ">=", "<"
-    if over.value <= ROUNDING:
-        return _Bounded("Successful", holds, canary.value, baseline, limit, operator)
-    verdict: Verdict = "Failed" if over.low > 0 else "Inconclusive"
-    return _Bounded(verdict, broken, canary.value, baseline, limit, operator)
+def _judged(
+    condition: MetricCondition,
+    canary: Estimate,
+    stable: Estimate | None,
+    sizes: tuple[int, ...],
+    subject: str,
+    name: str,
+) -> Measurement:
+    what = label(condition)
+    size = f" ({_shown(sizes)})" if sizes else ""
+    if not all(math.isfinite(each.value) for each in (canary, stable) if each is not None):
+        return Measurement(what, "Error", None, None, f"{subject} is not a finite number{size}", samples=sizes)
+    worst: Outcome = worst_of(outcomes(condition, canary, stable, name))
+    return Measurement(
+        what,
+        worst.verdict,
+        canary.value,
+        stable.value if stable is not None else None,
+        f"{subject} {worst.text}{size}{worst.doubt}",
+        _finite(canary.low),
+        _finite(canary.high),
+        sizes,
+    )
 
 
-_ESTIMATES: dict[str, Callable[[MetricCondition, ArmStats], Estimate]] = {
-    "error_rate": lambda _, stats: proportion(stats.errors, stats.requests),
-    "latency": lambda condition, stats: quantile(stats, condition.quantile),
-    "accuracy": lambda _, stats: proportion(stats.correct, stats.feedback),
-    "mean_absolute_error": lambda _, stats: mean_error(stats.absolute_error, stats.feedback),
-}
+def _by_slice(
+    condition: MetricCondition, stable: ArmStats, canary: ArmStats, names: tuple[str, str], alpha: float
+) -> Measurement:
+    whole = _whole(condition, stable, canary, names, alpha / 2)
+    mine, theirs = slices(condition, canary), slices(condition, stable)
+    large = [
+        name
+        for name, stats in sorted(mine.items())
+        if min(_sizes(condition, stats, theirs.get(name, ArmStats()))) >= condition.minimum_samples
+    ]
+    parts = {
+        name: _whole(
+            condition, theirs.get(name, ArmStats()), mine[name], names, alpha / 2 / len(large), f"slice {name}"
+        )
+        for name in large
+    }
+    few = f"; {len(mine) - len(large)} of {len(mine)} slices have too few samples" if len(large) < len(mine) else ""
+    failed = {name: each for name, each in parts.items() if each.verdict == "Failed"}
+    if failed:
+        name = max(failed, key=lambda each: _worse_by(condition, failed[each]))
+        others = f"; {len(failed)} of {len(large)} slices fail" if len(failed) > 1 else ""
+        return replace(failed[name], reason=f"{failed[name].reason}{others}{few}", slice=name)
+    if whole.verdict in ("Failed", "Error", "Inconclusive"):
+        return whole
+    if not parts:
+        none = "no slice is counted: name columns in service.slices" if not mine else "no slice has enough samples"
+        return replace(whole, verdict="Inconclusive", reason=f"{whole.reason}; {none}")
+    unsure = {name: each for name, each in parts.items() if each.verdict != "Successful"}
+    if unsure and condition.proven:
+        name = max(unsure, key=lambda each: _worse_by(condition, unsure[each]))
+        return replace(unsure[name], verdict="Inconclusive", slice=name)
+    name = max(parts, key=lambda each: _worse_by(condition, parts[each]))
+    return replace(whole, reason=f"{whole.reason}; of {len(parts)} slices none fails, worst: {parts[name].reason}{few}")
 
 
-def _samples(condition: MetricCondition, stats: ArmStats) -> int:
-    match condition.measure:
-        case "error_rate":
-            return stats.requests
-        case "latency":
-            return sum(stats.latency_counts)
-        case "prediction_shift":
-            return sum(stats.prediction_counts.values())
-        case _:
-            return stats.feedback
+def _drift(
+    condition: MetricCondition, stable: ArmStats, canary: ArmStats, names: tuple[str, str], alpha: float
+) -> Measurement:
+    found = columns(condition, canary, stable)
+    large = {
+        name: counts
+        for name, counts in found.items()
+        if min(sum(each.values()) for each in counts) >= condition.minimum_samples
+    }
+    what = label(condition)
+    if not large:
+        most = max((min(sum(each.values()) for each in counts) for counts in found.values()), default=0)
+        reason = f"{what} of {names[1]} has too few samples: n = {most}, minimum {condition.minimum_samples}"
+        return Measurement(what, "Inconclusive", None, None, reason, samples=(most,))
+    level = alpha / len(large) / chances(condition)
+    measured = []
+    for name, (mine, theirs) in large.items():
+        sizes = (sum(mine.values()), sum(theirs.values()))
+        subject = f"drift of '{name}' of {names[1]} from {names[0]}"
+        estimated = divergence(mine, theirs, level)
+        measured.append(replace(_judged(condition, estimated, None, sizes, subject, names[0]), slice=name))
+    order: Mapping[Verdict, int] = {"Failed": 0, "Error": 1, "Inconclusive": 2, "Successful": 3}
+    return min(measured, key=lambda each: (order[each.verdict], -(each.value or 0.0)))
 
 
-def _unit(condition: MetricCondition) -> str:
-    return " s" if condition.measure == "latency" else ""
+def _worse_by(condition: MetricCondition, measured: Measurement) -> float:
+    """Return how much worse the canary is than the stable version, where both are known; larger is worse."""
+    if measured.value is None:
+        return 0.0
+    gap = measured.value - (measured.baseline if measured.baseline is not None else 0.0)
+    return -gap if condition.measure in ("accuracy", "agreement") else gap
 
 
-def _shown_sizes(sizes: tuple[int, ...]) -> str:
+def _sizes(condition: MetricCondition, canary: ArmStats, stable: ArmStats) -> tuple[int, ...]:
+    both = (samples(condition, canary), samples(condition, stable))
+    return both if compares(condition) else both[:1]
+
+
+def _shown(sizes: tuple[int, ...]) -> str:
     return f"n = {' and '.join(str(size) for size in sizes)}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

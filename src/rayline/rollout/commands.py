@@ -61,7 +61,7 @@ def start(
         NotFoundError: the service does not run.
     """
     plan = Plan.from_config(rollout, ports.task(version))
-    order = Order(new_id(), plan, version, tracking_uri, experiment or name, note, rollout.hooks)
+    order = Order(new_id(), "rollout", plan, version, tracking_uri, experiment or name, note, rollout.hooks)
     return call(name, str(storage), ports, "start", order)
 
 
@@ -79,13 +79,20 @@ def undo(name: str, *, storage: str | Path, to: int | None = None, ports: Ports 
         NotFoundError: there was no rollout, or the service does not run.
     """
     state = status(name, storage=storage)
-    order = Order(new_id(), None, None, state.tracking_uri, state.experiment, hooks=state.hooks, to=to)
+    order = Order(new_id(), "undo", None, None, state.tracking_uri, state.experiment, hooks=state.hooks, to=to)
     return call(name, str(storage), ports, "start", order)
 
 
 def retry(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:
-    """Begin the last rollout anew, from its first step, after its canary was taken back. Raises ``RolloutRefused``."""
-    return _ask(name, storage, ports, "retry")
+    """Begin the last rollout anew, from its first step, after its canary was taken back.
+
+    Raises:
+        RolloutRefused: it was not taken back.
+        NotFoundError: there was no rollout, or the service does not run.
+    """
+    state = status(name, storage=storage)
+    order = Order(new_id(), "retry", None, None, state.tracking_uri, state.experiment, hooks=state.hooks)
+    return call(name, str(storage), ports, "start", order)
 
 
 def promote(name: str, *, storage: str | Path, full: bool = False, note: str = "", ports: Ports = LIVE) -> RolloutState:

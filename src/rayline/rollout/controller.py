@@ -50,7 +50,7 @@ class Controller:
         return self._told(self._engine.start(order))
 
     def ask(self, request: str, verb: str, details: dict[str, Any]) -> dict[str, Any]:
-        """Apply a verb of ``verbs``: ``promote``, ``pause``, ``resume``, ``abort``, ``retry``."""
+        """Apply a verb of ``verbs``: ``promote``, ``pause``, ``resume``, ``abort``."""
         chosen = getattr(verbs, verb)
         return self._told(self._engine.ask(request, lambda state, now: chosen(state, now, **details)))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rayline.config import HookConfig
 from rayline.errors import BundleError, NotFoundError, RolloutRefused, StaleController, UsageError
@@ -48,8 +48,9 @@ class Order:
 
     Attributes:
         id: unique; the same order sent twice starts one rollout.
-        plan: its steps; None where it undoes the last one.
-        version: the canary; None where it undoes the last one.
+        kind: ``undo`` returns to what was stable before; ``retry`` begins the last one anew.
+        plan: its steps; None but for a ``rollout``.
+        version: the canary; None but for a ``rollout``.
         tracking_uri: of MLflow; None is the one under the storage folder.
         experiment: that the rollout's run belongs to.
         note: what its first decision says besides.
@@ -58,6 +59,7 @@ class Order:
     """
 
     id: str
+    kind: Literal["rollout", "undo", "retry"]
     plan: Plan | None
     version: LiveVersion | None
     tracking_uri: str | None
@@ -108,40 +110,57 @@ class Engine:
         self._files.close()
 
     def start(self, order: Order) -> RolloutState:
-        """Begin a rollout of ``order.version``, or the undoing of the last one.
+        """Begin a rollout of ``order.version``, the undoing of the last one, or the last one anew.
 
         Raises:
-            RolloutRefused: another one is under way, or the version has the traffic already, or nothing can be undone.
+            RolloutRefused: another one is under way, or the version has the traffic already, or there is nothing to
+                undo or to retry.
             NotFoundError: the service does not run.
         """
-        undo = order.version is None
         with self._lock:
             current = self._state
             if current is not None and current.id == order.id:
                 return current
             if current is not None:
-                verbs.refuse_second(current, "undo" if undo else f"start one to v{_number(order)}")
+                verbs.refuse_second(current, _wish(order))
             self._service = None  # it may have been deployed anew since
             live = self._connected().plan()
             stable = live.version(live.stable)
-            canary = order.version or verbs.returning(self._files.history(), self._name, live.stable)
+            plan, canary, why = self._aim(order, stable.number)
             if canary.number == stable.number:
                 raise RolloutRefused(f"v{canary.number} of '{self._name}' is the stable version already.")
             state = begin(
                 id=order.id,
-                kind="undo" if undo else "rollout",
-                plan=order.plan or Plan.at_once(),
+                kind="undo" if order.kind == "undo" else "rollout",
+                plan=plan,
                 service=self._name,
                 stable=stable,
                 canary=canary,
                 now=self._clock(),
                 experiment=order.experiment,
                 tracking_uri=order.tracking_uri,
-                note=order.note,
+                note="; ".join(filter(None, (why, order.note))),
                 earlier=current,
                 hooks=order.hooks,
             )
             return self._save(state)
+
+    def _aim(self, order: Order, stable: int) -> tuple[Plan, LiveVersion, str]:
+        """Return the steps, the canary, and what is to be said of them."""
+        history = self._files.history()
+        if order.kind == "undo":
+            return Plan.at_once(), verbs.returning(history, self._name, stable, order.to), ""
+        if order.kind == "retry":
+            if not history:
+                raise self._none()
+            return (*verbs.retried(history[0]), "tried once more")
+        assert order.plan is not None
+        assert order.version is not None
+        plan, why = verbs.shortened(order.plan, history, order.version.number, stable)
+        return plan, order.version, why
+
+    def _none(self) -> NotFoundError:
+        return NotFoundError(f"service '{self._name}' has no rollout. `rayline rollout start {self._name}` begins one.")
 
     def ask(self, request: str, verb: Verb) -> RolloutState:
         """Apply a verb once, however often ``request`` is sent. Raises ``RolloutRefused``, ``NotFoundError``.
@@ -152,9 +171,7 @@ class Engine:
         with self._lock:
             state = self._state
             if state is None:
-                raise NotFoundError(
-                    f"service '{self._name}' has no rollout. `rayline rollout start {self._name}` begins one."
-                )
+                raise self._none()
             if request in state.requests:
                 return state
             return self._save(verbs.answered(verb(state, self._clock()), request))
@@ -309,6 +326,5 @@ def _mark(state: RolloutState | None) -> object:
     )
 
 
-def _number(order: Order) -> int:
-    assert order.version is not None
-    return order.version.number
+def _wish(order: Order) -> str:
+    return order.kind if order.version is None else f"start one to v{order.version.number}"

@@ -1,41 +1,32 @@
-"""The moves of a rollout: begin, enter a step, hear of an action, go back. Each gives the next state. Pure."""
+"""The moves of a rollout: begin, hear of an action, go back, end. Each gives the next state. Pure."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, Literal
+import dataclasses
+from typing import Literal
 
-import msgspec
 from msgspec.structs import replace
 
 from rayline.config import HookConfig
-from rayline.rollout.analysis import Verdict, label
-from rayline.rollout.notes import (
-    CallHook,
-    Decisions,
-    DropAlias,
-    FinishRun,
-    Note,
-    OpenRun,
-    Points,
-    SetAlias,
-    TagVersion,
-    added,
-    without,
+from rayline.rollout.account import (
+    decided,
+    ended_analysis,
+    ended_background,
+    noted,
+    queued,
+    weighed,
+    with_points,
 )
-from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
+from rayline.rollout.notes import CallHook, DropAlias, FinishRun, Note, OpenRun, SetAlias, TagVersion, without
+from rayline.rollout.plan import MirrorTraffic, Plan, RouteHeader, SetWeight
 from rayline.rollout.state import (
     Action,
-    AnalysisRun,
-    Decision,
     Load,
     Place,
     RolloutState,
     SetMirror,
     SetRoutes,
     SetWeights,
-    Tally,
     Unload,
 )
 from rayline.serving.plan import LiveVersion
@@ -44,6 +35,14 @@ TAG = "rayline.rollout"
 REASON_TAG = "rayline.rollout.reason"
 
 FORWARD_ATTEMPTS = {Load: 3, SetWeights: 5, SetMirror: 5, SetRoutes: 5, Place: 3, Unload: 5}
+UNDOABLE = {
+    Load: "cannot be loaded",
+    SetWeights: "cannot be given traffic",
+    SetMirror: "cannot be given copies of requests",
+    SetRoutes: "cannot be given requests by header",
+    Place: "cannot be placed",
+    Unload: "cannot be unloaded",
+}
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 
 
@@ -67,7 +66,10 @@ def begin(
 
     ``note`` is what its first decision says besides.
     """
+    if plan.placement is not None:
+        canary = dataclasses.replace(canary, placement=plan.placement)
     steps = "at once" if plan.strategy == "all_at_once" else f"in {len(plan.steps)} steps"
+    wish = f"is to take over from v{stable.number}" if plan.moves else f"is to be tried beside v{stable.number}"
     state = RolloutState(
         id=id,
         kind=kind,
@@ -78,6 +80,7 @@ def begin(
         phase="Progressing",
         began=now,
         updated=now,
+        progressed=now,
         experiment=experiment,
         tracking_uri=tracking_uri,
         requests=(request,) if request else (),
@@ -96,87 +99,69 @@ def begin(
     if kind == "rollout":
         notes.append(SetAlias("challenger", canary.number))
     notes.append(TagVersion(canary.number, {TAG: "Progressing", REASON_TAG: f"{kind} from v{stable.number}"}))
-    state = _queued(_noted(state, *notes), Load(0, canary))
-    reason = f"v{canary.number} is to take over from v{stable.number} {steps}: loading it"
+    state = queued(noted(state, *notes), Load(0, canary))
+    reason = f"v{canary.number} {wish} {steps}: loading it"
     return decided(state, now, "start", f"{reason}; {note}" if note else reason)
-
-
-def decided(state: RolloutState, now: float, what: str, reason: str, **changes: Any) -> RolloutState:
-    """Return the state after one decision: recorded, and noted for the tracking store.
-
-    The message of a rollout that is final stays: it says why it ended as it did.
-    """
-    message = state.message if state.final else reason
-    after = replace(state, **{"message": message, "updated": now, **changes})
-    after = replace(after, decisions=(*after.decisions, Decision(now, what, after.weight, reason)))
-    return _noted(after, Decisions(after.id, _account(after)))
-
-
-def entered(state: RolloutState, position: int, now: float) -> RolloutState:
-    """Return the state at the beginning of a step; past the last one the canary takes over for good."""
-    at = {"step": position, "step_began": now, "phase": "Progressing", "paused_for": ""}
-    if position >= len(state.plan.steps):
-        whole = SetWeights(0, state.canary, {state.canary: 100})
-        state = _queued(state, whole, Unload(0, state.stable))
-        return decided(state, now, "complete", f"v{state.canary} takes over from v{state.stable}", **at)
-    match state.plan.steps[position]:
-        case SetWeight(weight=weight):
-            reason = f"v{state.canary} gets {weight} % of the traffic"
-            after = decided(state, now, "set_weight", reason, **at, step_done=True, weight=weight)
-            return weighed(with_points(after, {"weight": float(weight)}))
-        case Pause(seconds=None):
-            waits: dict[str, Any] = {**at, "step_done": False, "phase": "Paused", "paused_for": "promote"}
-            return decided(state, now, "pause", f"waits at {state.weight} % for `promote`", **waits)
-        case Pause(seconds=seconds):
-            waits = {**at, "step_done": False, "phase": "Paused", "paused_for": "time"}
-            return decided(state, now, "pause", f"waits {seconds:g} s at {state.weight} %", **waits)
-        case Analyse(config=config):
-            measures = ", ".join(label(condition) for condition in config.metrics)
-            reason = f"analysis at {state.weight} %: {measures}, {config.count} times, every {config.interval:g} s"
-            run = fresh_analysis(state, position, config, now)
-            return decided(state, now, "analysis", reason, **at, step_done=False, analysis=run)
-
-
-def fresh_analysis(state: RolloutState, position: int, config: Any, now: float) -> AnalysisRun:
-    """Return an analysis that has measured nothing yet."""
-    tallies = tuple(Tally(label(condition)) for condition in config.metrics)
-    return AnalysisRun(position, state.weight, now + config.initial_delay + config.interval, tallies)
-
-
-def weighed(state: RolloutState) -> RolloutState:
-    """Return the state with the wish that the traffic be as last decided."""
-    weights = {state.stable: 100 - state.weight, state.canary: state.weight}
-    return _queued(state, SetWeights(0, state.stable, weights))
-
-
-def ended_analysis(state: RolloutState, verdict: Verdict, reason: str) -> RolloutState:
-    """Return the state without a running analysis; what it found is kept, less its baseline."""
-    if state.analysis is None:
-        return state
-    run = replace(state.analysis, verdict=verdict, reason=reason, baseline=None)
-    return replace(state, analysis=None, analyses=(*state.analyses, run))
 
 
 def gone_back(state: RolloutState, now: float, what: str, reason: str) -> RolloutState:
     """Return the state that gives the stable version all traffic, whatever was about to happen."""
-    state = ended_analysis(state, "Inconclusive", "ended with the rollout")
-    state = _queued(
-        replace(state, actions=()), SetWeights(0, state.stable, {state.stable: 100}), Unload(0, state.canary)
-    )
+    state = replace(_stopped(state, "ended with the rollout"), actions=())
+    state = queued(state, SetWeights(0, state.stable, {state.stable: 100}), *_cleaning(state), Unload(0, state.canary))
     return _degraded(state, now, what, reason)
+
+
+def concluded(state: RolloutState, now: float, reason: str) -> RolloutState:
+    """Return the state that ends with the stable version in charge, as the plan said or its question was answered."""
+    state = replace(_stopped(state, "ended with the rollout"), actions=())
+    if any(isinstance(step, SetWeight) for step in state.plan.steps):
+        state = queued(state, SetWeights(0, state.stable, {state.stable: 100}))
+    state = queued(state, *_cleaning(state), Unload(0, state.canary))
+    ended = {"phase": "Concluded", "paused_for": "", "weight": 0, "mirror": 0, "routes": ()}
+    state = with_points(decided(state, now, "concluded", reason, **ended), {"weight": 0.0})
+    tags = {TAG: "Concluded", REASON_TAG: reason}
+    return noted(state, DropAlias("challenger", state.canary), TagVersion(state.canary, tags))
+
+
+def taken_over(state: RolloutState, now: float) -> RolloutState:
+    """Return the state past its last step: the canary is to be the stable version, and the old one to be unloaded."""
+    state = queued(state, SetWeights(0, state.canary, {state.canary: 100}), *_cleaning(state))
+    if state.canary_version.placement != state.stable_version.placement:
+        state = queued(state, Place(0, state.canary, state.stable_version.placement))
+    state = queued(state, Unload(0, state.stable))
+    reason = f"v{state.canary} takes over from v{state.stable}"
+    return decided(state, now, "complete", reason, mirror=0, routes=())
+
+
+def breached(
+    state: RolloutState, now: float, reason: str, on_breach: Literal["rollback", "freeze", "step_down"]
+) -> RolloutState:
+    """Return the state after an analysis has failed: back to the stable version, or held for a person."""
+    if on_breach == "rollback":
+        return gone_back(state, now, "failed", reason)
+    ways = "`promote` goes on all the same, `resume` measures again, `abort` goes back"
+    waits = {"phase": "Paused", "paused_for": "breach"}
+    if on_breach == "freeze" or state.weight == 0:
+        said = f"frozen at {state.weight} %: {reason}. {ways}"
+        return decided(state, now, "freeze", said, **waits)
+    state = _stopped(state, "ended with the step")
+    step, weight = _step_below(state)
+    said = f"down from {state.weight} % to {weight} %: {reason}. `resume` goes on from there, `abort` goes back"
+    after = decided(state, now, "step_down", said, **waits, step=step, step_done=True, step_began=now, weight=weight)
+    return weighed(with_points(after, {"weight": float(weight)}))
 
 
 def overtaken(state: RolloutState, now: float, reason: str) -> RolloutState:
     """Return the state that leaves the traffic alone: somebody else has taken it over."""
-    state = ended_analysis(state, "Inconclusive", "ended with the rollout")
-    return _closed(_degraded(replace(state, actions=()), now, "overtaken", reason))
+    state = replace(_stopped(state, "ended with the rollout"), actions=())
+    return _closed(_degraded(state, now, "overtaken", reason))
 
 
 def acknowledged(state: RolloutState, action: Action, now: float) -> RolloutState:
     """Return the state after an action was done. One that nobody waits for any more changes nothing."""
     if not state.actions or state.actions[0].id != action.id:
         return state
-    state = replace(state, actions=state.actions[1:])
+    state = replace(state, actions=state.actions[1:], progressed=now)
     if isinstance(action, SetWeights) and action.stable == state.canary and not state.final:
         state = _healthy(state, now)
     return _closed(state)
@@ -197,23 +182,16 @@ def failed(state: RolloutState, action: Action, now: float, error: str, *, perma
     attempts = action.attempts + 1
     hopeless = permanent or attempts >= FORWARD_ATTEMPTS[type(action)]
     if hopeless and not state.final:
-        what = {Load: "cannot be loaded", SetWeights: "cannot be given traffic", Unload: "cannot be unloaded"}
-        return gone_back(state, now, "failed", f"v{state.canary} {what[type(action)]}: {error}")
+        return gone_back(state, now, "failed", f"v{state.canary} {UNDOABLE[type(action)]}: {error}")
     if isinstance(action, SetWeights) and state.final and permanent:
         reason = f"traffic could not be returned to v{state.stable}: {error}"
         return _closed(decided(state, now, "gave up", reason, actions=(), message=f"{state.message}; {reason}"))
-    if isinstance(action, Unload) and hopeless:
-        reason = f"v{action.number} stays loaded without traffic: {error}"
+    if not isinstance(action, SetWeights) and hopeless:
+        reason = f"{_left(state, action)}: {error}"
         return _closed(decided(state, now, "gave up", reason, actions=state.actions[1:]))
     later = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(action.attempts, 10))
     again = replace(action, attempts=attempts, not_before=later)
     return replace(state, actions=(again, *state.actions[1:]))
-
-
-def with_points(state: RolloutState, values: Mapping[str, float]) -> RolloutState:
-    """Return the state with metric points noted, all under the next number."""
-    points = tuple((name, value, state.points) for name, value in values.items())
-    return _noted(replace(state, points=state.points + 1), Points(state.id, points, state.updated))
 
 
 def unwritten(state: RolloutState, note: Note, now: float, error: str) -> RolloutState:
@@ -232,7 +210,7 @@ def unheard(state: RolloutState, note: CallHook, now: float, error: str, attempt
 
 def _healthy(state: RolloutState, now: float) -> RolloutState:
     reason = f"v{state.canary} has all traffic"
-    state = decided(state, now, "healthy", reason, phase="Healthy", paused_for="", weight=100)
+    state = decided(state, now, "healthy", reason, phase="Healthy", paused_for="", weight=100, mirror=0, routes=())
     notes: list[Note] = [
         SetAlias("champion", state.canary),
         DropAlias("challenger", state.canary),
@@ -240,14 +218,14 @@ def _healthy(state: RolloutState, now: float) -> RolloutState:
     ]
     if state.kind == "undo":
         notes.append(TagVersion(state.stable, {TAG: "Undone", REASON_TAG: f"traffic returned to v{state.canary}"}))
-    return _noted(with_points(state, {"weight": 100.0}), *notes)
+    return noted(with_points(state, {"weight": 100.0}), *notes)
 
 
 def _degraded(state: RolloutState, now: float, what: str, reason: str) -> RolloutState:
-    state = decided(state, now, what, reason, phase="Degraded", paused_for="", weight=0)
+    state = decided(state, now, what, reason, phase="Degraded", paused_for="", weight=0, mirror=0, routes=())
     state = with_points(state, {"weight": 0.0})
     tags = {TAG: "Degraded", REASON_TAG: reason}
-    return _noted(state, DropAlias("challenger", state.canary), TagVersion(state.canary, tags))
+    return noted(state, DropAlias("challenger", state.canary), TagVersion(state.canary, tags))
 
 
 def _closed(state: RolloutState) -> RolloutState:
@@ -256,33 +234,41 @@ def _closed(state: RolloutState) -> RolloutState:
         return state
     by_hand = any(decision.what == "abort" for decision in state.decisions)
     status: Literal["FINISHED", "FAILED", "KILLED"] = (
-        "FINISHED" if state.phase == "Healthy" else "KILLED" if by_hand else "FAILED"
+        "FINISHED" if state.phase in ("Healthy", "Concluded") else "KILLED" if by_hand else "FAILED"
     )
-    return _noted(state, FinishRun(state.id, status, {"rayline.phase": state.phase, REASON_TAG: state.message}))
+    return noted(state, FinishRun(state.id, status, {"rayline.phase": state.phase, REASON_TAG: state.message}))
 
 
-def _queued(state: RolloutState, *actions: Action) -> RolloutState:
-    numbered = tuple(replace(action, id=state.next_action + place) for place, action in enumerate(actions))
-    return replace(state, actions=(*state.actions, *numbered), next_action=state.next_action + len(actions))
+def _cleaning(state: RolloutState) -> tuple[Action, ...]:
+    """Return what ends the routes and copies that the plan may have begun; doing it for nothing does no harm."""
+    routes = any(isinstance(step, RouteHeader) for step in state.plan.steps)
+    copies = any(isinstance(step, MirrorTraffic) for step in state.plan.steps)
+    return (*((SetRoutes(0, ()),) if routes else ()), *((SetMirror(0, None),) if copies else ()))
 
 
-def _noted(state: RolloutState, *notes: Note) -> RolloutState:
-    outbox = state.notes
-    for note in notes:
-        outbox = added(outbox, note)
-    return replace(state, notes=outbox)
+def _stopped(state: RolloutState, reason: str) -> RolloutState:
+    state = ended_analysis(state, "Inconclusive", reason)
+    return ended_background(state, "Inconclusive", reason)
 
 
-def _account(state: RolloutState) -> str:
-    facts = {
-        "rollout": state.id,
-        "kind": state.kind,
-        "service": state.service,
-        "stable": state.stable,
-        "canary": state.canary,
-        "phase": state.phase,
-        "plan": msgspec.to_builtins(state.plan),
-        "decisions": msgspec.to_builtins(state.decisions),
-        "analyses": msgspec.to_builtins(state.analyses),
-    }
-    return json.dumps(facts, indent=2)
+def _step_below(state: RolloutState) -> tuple[int, int]:
+    """Return the step that gave the weight before this one, and that weight; -1 and 0 where there was none."""
+    weights = [
+        (place, step.weight)
+        for place, step in enumerate(state.plan.steps[: max(0, state.step) + 1])
+        if isinstance(step, SetWeight) and step.weight < state.weight
+    ]
+    return weights[-1] if weights else (-1, 0)
+
+
+def _left(state: RolloutState, action: Action) -> str:
+    match action:
+        case SetMirror():
+            return "copies of requests could not be ended"
+        case SetRoutes():
+            return "routes by header could not be ended"
+        case Place(number=number, placement=placement):
+            return f"v{number} could not be placed {placement}, and stays where it is"
+        case Unload(number=number):
+            return f"v{number} stays loaded without traffic"
+    return f"v{state.canary} is left as it is"

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rayline.errors import ServiceError
+from rayline.rollout.external import Wanted
 from rayline.rollout.hooks import imported, within
-from rayline.rollout.policy import Wanted
 
 DEADLINE_S = 5.0
 ANSWER_BYTES = 1_000_000

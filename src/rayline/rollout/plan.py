@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from msgspec import Struct
 
-from rayline.config import AnalysisConfig, MetricCondition, RolloutConfig, Step, Task, parse
+from rayline.config import BackgroundConfig, Placement, RolloutConfig, Task, parse
 from rayline.errors import ConfigError, NotFoundError
-from rayline.rollout.steps import Analyse, Pause, PlanStep, SetWeight
+from rayline.rollout.checks import check
+from rayline.rollout.steps import Analyse, Ask, Bake, Conclude, MirrorTraffic, Pause, PlanStep, RouteHeader, SetWeight
+from rayline.rollout.strategies import DEFAULT_ANALYSIS, steps_of
 
-__all__ = ["Analyse", "Pause", "Plan", "PlanStep", "SetWeight", "load_plan"]
-
-BOUNDS: dict[str, tuple[str, ...]] = {
-    "error_rate": ("max", "max_increase", "max_ratio"),
-    "latency": ("max", "max_increase", "max_ratio"),
-    "prediction_shift": ("max",),
-    "accuracy": ("min", "max_decrease"),
-    "mean_absolute_error": ("max", "max_increase", "max_ratio"),
-}
-"""Which limits make sense for a measure; the others would let a worse version pass."""
-
-ALL_BOUNDS = ("max", "min", "max_increase", "max_decrease", "max_ratio")
-RELATIVE = ("max_increase", "max_decrease", "max_ratio")
-
-DEFAULT_ANALYSIS = AnalysisConfig(
-    metrics=(
-        MetricCondition(measure="error_rate", max=0.01),
-        MetricCondition(measure="latency", quantile=0.95, max_ratio=2.0),
-        MetricCondition(measure="prediction_shift", max=0.3),
-    )
-)
+__all__ = [
+    "DEFAULT_ANALYSIS",
+    "Analyse",
+    "Ask",
+    "Bake",
+    "Conclude",
+    "MirrorTraffic",
+    "Pause",
+    "Plan",
+    "PlanStep",
+    "RouteHeader",
+    "SetWeight",
+    "load_plan",
+]
 
 
 class Plan(Struct, frozen=True):
-    """What a rollout will do, in order. The last weight of ``steps`` is always 100.
+    """What a rollout will do, in order.
 
     Attributes:
-        strategy: ``all_at_once`` or ``canary``.
-        steps: at least one.
+        strategy: such as ``canary``.
+        steps: at least one. The last weight is 100, but where the steps end with ``Conclude``.
+        background: an analysis beside the steps.
+        placement: of the canary while it is tried; None leaves it as it was given.
+        progress_deadline: seconds for which nothing may stand still.
+        confidence: one less the chance to fail a canary that keeps its limits, over the whole rollout.
+        rollback_window: how many earlier stable versions may come back without steps.
     """
 
     strategy: str
     steps: tuple[PlanStep, ...]
+    background: BackgroundConfig | None = None
+    placement: Placement | None = None
+    progress_deadline: float = 600.0
+    confidence: float = 0.95
+    rollback_window: int = 3
 
     @classmethod
     def from_config(cls, config: RolloutConfig, task: Task | None = None) -> Plan:
@@ -61,24 +65,34 @@ class Plan(Struct, frozen=True):
         Raises:
             ConfigError: the plan cannot work, with the step and the reason.
         """
-        if config.strategy == "all_at_once":
-            if config.steps:
-                raise ConfigError("rollout.steps: 'all_at_once' has no steps. Remove them, or use strategy: canary.")
-            return cls.at_once()
-        analysis = config.analysis or DEFAULT_ANALYSIS
-        if config.steps:
-            compiled = [_compiled(step, analysis) for step in config.steps]
-        else:
-            compiled = [SetWeight(10), Analyse(analysis), SetWeight(50), Analyse(analysis)]
-        if not any(isinstance(step, SetWeight) and step.weight == 100 for step in compiled):
-            compiled.append(SetWeight(100))
-        _check(compiled, task)
-        return cls("canary", tuple(compiled))
+        steps = steps_of(config)
+        check(steps, config.background_analysis, task)
+        return cls(
+            config.strategy,
+            steps,
+            background=config.background_analysis,
+            placement=config.placement,
+            progress_deadline=config.progress_deadline,
+            confidence=config.confidence,
+            rollback_window=config.rollback_window,
+        )
 
     @classmethod
     def at_once(cls) -> Plan:
         """Return the plan that gives the canary all traffic in one step."""
         return cls("all_at_once", (SetWeight(100),))
+
+    @property
+    def moves(self) -> bool:
+        """Whether the canary is to take over in the end, or is only to be asked."""
+        return not isinstance(self.steps[-1], Conclude)
+
+    @property
+    def alpha(self) -> float:
+        """The chance that each of its analyses has to fail a canary that keeps its limits; together they use it up."""
+        watches = (isinstance(step, Bake) and step.watch is not None for step in self.steps)
+        tests = sum(isinstance(step, Analyse) for step in self.steps) + sum(watches) + (self.background is not None)
+        return (1 - self.confidence) / max(1, tests)
 
 
 def load_plan(path: str | Path) -> RolloutConfig:
@@ -101,51 +115,3 @@ def load_plan(path: str | Path) -> RolloutConfig:
     config = parse({**required, "rollout": raw}).rollout
     Plan.from_config(config)
     return config
-
-
-def _compiled(step: Step, analysis: AnalysisConfig) -> PlanStep:
-    if step.set_weight is not None:
-        return SetWeight(step.set_weight)
-    if step.pause is not None:
-        return Pause(None if step.pause is True else float(step.pause))  # type: ignore[arg-type]
-    return Analyse(step.analysis if isinstance(step.analysis, AnalysisConfig) else analysis)
-
-
-def _check(steps: Sequence[PlanStep], task: Task | None) -> None:
-    weight: int | None = None
-    for position, step in enumerate(steps):
-        place = f"rollout.steps[{position}]"
-        if isinstance(step, SetWeight):
-            if weight is not None and step.weight <= weight:
-                raise ConfigError(
-                    f"{place}: set_weight {step.weight} follows {weight}. Weights rise from step to step; "
-                    "going back is what abort and a failed analysis do."
-                )
-            weight = step.weight
-        elif isinstance(step, Analyse):
-            if not weight:
-                raise ConfigError(
-                    f"{place}: an analysis at weight {weight or 0} would never see a request of the canary. "
-                    "Put a set_weight above 0 before it."
-                )
-            for condition in step.config.metrics:
-                _check_condition(condition, place, weight, task)
-
-
-def _check_condition(condition: MetricCondition, place: str, weight: int, task: Task | None) -> None:
-    measure = condition.measure
-    where = f"{place}, measure '{measure}'"
-    allowed = BOUNDS[measure]
-    given = [bound for bound in ALL_BOUNDS if getattr(condition, bound) is not None]
-    wrong = [bound for bound in given if bound not in allowed]
-    if wrong:
-        raise ConfigError(f"{where}: '{wrong[0]}' cannot bound it. It takes {', '.join(allowed)}.")
-    if not given:
-        raise ConfigError(f"{where}: no limit is set, so it could never fail. It takes {', '.join(allowed)}.")
-    compares = measure == "prediction_shift" or any(bound in RELATIVE for bound in given)
-    if weight == 100 and compares:
-        raise ConfigError(f"{where}: at weight 100 the stable version has no traffic to compare with. Use max or min.")
-    if measure == "accuracy" and task == "regression":
-        raise ConfigError(f"{where}: this model is a regression. Use 'mean_absolute_error'.")
-    if measure == "mean_absolute_error" and task in ("binary", "multiclass"):
-        raise ConfigError(f"{where}: this model is a classification. Use 'accuracy'.")

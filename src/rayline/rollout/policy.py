@@ -1,49 +1,32 @@
 """What to do next: a state, what was seen and the time give the next state. Pure.
 
-The plan is part of the state. Nothing is decided while an action is open, and only a Successful analysis, the clock of
-a pause or a person moves traffic forward.
+The plan is part of the state. Nothing is decided while an action is open, but that it has been open for too long; and
+only a Successful analysis, an experiment's answer, the clock of a pause or a person moves traffic forward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 from msgspec.structs import replace
 
-from rayline.config import AnalysisConfig
-from rayline.rollout.analysis import Measurement, Verdict, judge, label
-from rayline.rollout.moves import decided, ended_analysis, entered, gone_back, overtaken, weighed, with_points
-from rayline.rollout.plan import Analyse, Pause
-from rayline.rollout.state import AnalysisRun, RolloutState, Tally
-from rayline.serving.observation import ArmStats, Observation
-from rayline.serving.plan import TrafficPlan
+from rayline.config import AnalysisConfig, ExperimentConfig
+from rayline.rollout import asking, rounds
+from rayline.rollout.account import decided, ended_analysis, ended_background, mirrored, routed, weighed, with_points
+from rayline.rollout.analysis import Measurement
+from rayline.rollout.entering import entered
+from rayline.rollout.external import Wanted
+from rayline.rollout.moves import breached, concluded, gone_back, overtaken
+from rayline.rollout.plan import Analyse, Ask, Bake, Pause
+from rayline.rollout.rounds import Arms, Read
+from rayline.rollout.state import AnalysisRun, RolloutState
+from rayline.rollout.timing import expired, rebased
+from rayline.serving.observation import Observation
+from rayline.serving.plan import Mirror, TrafficPlan
 
-ERROR_LIMIT = 4
-"""Measurements in a row that may fail to be taken; as in Argo Rollouts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A measurement that only the outside world can take.
-
-    Attributes:
-        key: names it in ``Seen.external``; the same key is the same measurement.
-        kind: ``prometheus``: ask ``address`` for ``text`` now. ``function``: call ``text``, a ``module:name``, with the
-            service and ``version``; it returns a number.
-        text: the query with everything filled in, or the function.
-        address: of the Prometheus server; empty for a function.
-        service: the service's name.
-        version: that is measured.
-    """
-
-    key: str
-    kind: Literal["prometheus", "function"]
-    text: str
-    address: str
-    service: str
-    version: int
+__all__ = ["Seen", "Wanted", "decide", "tended", "wants_external", "wants_observation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +46,37 @@ class Seen:
     external: Mapping[str, float | str] = field(default_factory=dict)
 
 
-def wants_external(state: RolloutState, now: float) -> tuple[Wanted, ...]:
-    """Return the measurements that the next decision needs from outside the service, each once."""
-    return ()
-
-
 def wants_observation(state: RolloutState, now: float) -> bool:
     """Tell whether the next decision needs the service's counts."""
-    run = state.analysis
-    if run is None or state.actions or state.phase != "Progressing":
-        return False
-    return run.baseline is None or now >= run.due
+    return any(
+        (config is None or rounds.needs_counts(config)) and (run.baseline is None or now >= run.due)
+        for run, config in _running(state)
+    )
+
+
+def wants_external(state: RolloutState, now: float) -> tuple[Wanted, ...]:
+    """Return the measurements that the next decision needs from outside the service, each once."""
+    found: dict[str, Wanted] = {}
+    for run, config in _running(state):
+        if config is not None and now >= run.due:
+            found.update({each.key: each for each in rounds.wanted_outside(config, _arms(state))})
+    return tuple(found.values())
+
+
+def tended(state: RolloutState, now: float) -> RolloutState:
+    """Return the state after what time alone decides, whether or not an action is open; the very same where nothing.
+
+    A clock that was set back is followed, so that no wait grows by that; and a rollout whose action has been open for
+    longer than its ``progress_deadline`` goes back.
+    """
+    if state.final:
+        return rebased(state, now)
+    state = rebased(state, now)
+    if state.actions and expired(state, now):
+        what = type(state.actions[0]).__name__
+        reason = f"no progress for {state.plan.progress_deadline:g} s (progress_deadline): {what} is not acknowledged"
+        return gone_back(state, now, "deadline", reason)
+    return state
 
 
 def decide(state: RolloutState, seen: Seen, now: float) -> RolloutState:
@@ -84,22 +87,61 @@ def decide(state: RolloutState, seen: Seen, now: float) -> RolloutState:
         seen: the service.
         now: Unix time.
     """
-    if state.final or state.actions:
-        return state
+    after = tended(state, now)
+    if after is not state or state.final or state.actions:
+        return after
     if seen.plan is not None:
-        corrected = _checked(state, seen.plan, now)
-        if corrected is not state:
-            return corrected
-    if state.waiting:
-        return state
+        after = _checked(state, seen.plan, now)
+    if after is state:
+        after = _beside(state, seen, now)
+    if after is not state or state.waiting:
+        return after
     if state.step_done:
         return entered(state, state.step + 1, now)
+    return _stepped(state, seen, now)
+
+
+def _stepped(state: RolloutState, seen: Seen, now: float) -> RolloutState:
+    """Return what the present step makes of what was seen."""
+    after, run = state, state.analysis
     match state.current:
         case Pause(seconds=float() as seconds) if now >= state.step_began + seconds:
             return entered(state, state.step + 1, now)
-        case Analyse(config=config) if state.analysis is not None:
-            return _measured(state, state.analysis, config, seen, now)
-    return state
+        case Analyse(config=config) if run is not None:
+            after = _measured(state, run, config, seen, now)
+        case Ask(config=asked) if run is not None:
+            after = _asked(state, run, asked, seen, now)
+        case Bake(seconds=seconds, watch=watch):
+            if watch is not None and run is not None:
+                after = _baked(state, run, watch, seen, now)
+            if after is state and now >= state.step_began + seconds:
+                return entered(ended_analysis(state, "Successful", "nothing was wrong"), state.step + 1, now)
+            return after
+    if after is state and expired(state, now):
+        reason = f"no progress for {state.plan.progress_deadline:g} s (progress_deadline): nothing could be measured"
+        return gone_back(state, now, "deadline", reason)
+    return after
+
+
+def _running(state: RolloutState) -> list[tuple[AnalysisRun, AnalysisConfig | None]]:
+    """Return the analyses that may look now, with their configuration; an experiment has none."""
+    found: list[tuple[AnalysisRun, AnalysisConfig | None]] = []
+    if state.final or state.actions:
+        return found
+    if state.analysis is not None and state.phase == "Progressing":
+        match state.current:
+            case Analyse(config=config) | Bake(watch=AnalysisConfig() as config):
+                found.append((state.analysis, config))
+            case Ask():
+                found.append((state.analysis, None))
+    if state.background is not None and state.plan.background is not None and _watches(state):
+        found.append((state.background, state.plan.background))
+    return found
+
+
+def _watches(state: RolloutState) -> bool:
+    """Tell whether the analysis beside the steps looks: with the canary in use, and not while a person holds all."""
+    return bool(state.weight or state.mirror) and state.paused_for not in ("hand", "breach")
 
 
 def _checked(state: RolloutState, plan: TrafficPlan, now: float) -> RolloutState:
@@ -114,82 +156,100 @@ def _checked(state: RolloutState, plan: TrafficPlan, now: float) -> RolloutState
     if actual != wanted:
         reason = f"weights were {_shown(actual)}; they are set to {_shown(wanted)} again"
         return weighed(decided(state, now, "set_weight", reason))
+    if plan.mirror != (Mirror(state.canary, state.mirror) if state.mirror else None):
+        return mirrored(decided(state, now, "set_mirror", "copies of requests were changed; they are set again"))
+    if plan.routes != state.routes:
+        return routed(decided(state, now, "set_header_route", "routes by header were changed; they are set again"))
     return state
 
 
+def _round(
+    state: RolloutState, run: AnalysisRun, config: AnalysisConfig, seen: Seen, now: float
+) -> tuple[AnalysisRun, tuple[Measurement, ...]]:
+    """Return an analysis after it began or looked, where it is time to and all was read; else the very same."""
+    arms, read = _arms(state), Read(seen.observation, seen.error, seen.external)
+    if run.baseline is None and rounds.needs_counts(config) and seen.observation is not None:
+        first = config.interval + (0.0 if run.rounds else config.initial_delay)
+        return replace(run, baseline=seen.observation, due=now + first), ()
+    if now < run.due or not rounds.ready(config, run, arms, read):
+        return run, ()
+    return rounds.measured(config, run, arms, read, now, state.plan.alpha)
+
+
 def _measured(state: RolloutState, run: AnalysisRun, config: AnalysisConfig, seen: Seen, now: float) -> RolloutState:
-    if run.baseline is None and seen.observation is not None:
-        due = now + config.initial_delay + config.interval
-        return replace(state, analysis=replace(run, baseline=seen.observation, due=due))
-    if now < run.due or (seen.observation is None and not seen.error):
+    run, found = _round(state, run, config, seen, now)
+    if run is state.analysis:
         return state
-    measurements = _measurements(state, run, config, seen)
-    tallies = tuple(_tallied(tally, each) for tally, each in zip(run.tallies, measurements, strict=True))
-    run = replace(run, tallies=tallies, rounds=run.rounds + 1, due=now + config.interval)
-    state = _with_measured_points(replace(state, analysis=run), measurements)
-    verdict, reason = _verdict(tallies, config)
+    state = _pointed(replace(state, analysis=run), found)
+    verdict, reason = rounds.ended(run, config)
     if verdict is None:
         return state
     state = ended_analysis(state, verdict, reason)
     if verdict == "Failed":
-        return gone_back(state, now, "failed", reason)
+        return breached(state, now, reason, config.on_breach)
     said = f"analysis at {state.weight} % {verdict}: {reason}"
     if verdict == "Successful":
         return decided(state, now, "analysis", said, step_done=True)
-    said += ". `promote` goes on, `resume` measures again, `abort` goes back"
-    return decided(state, now, "pause", said, phase="Paused", paused_for="verdict")
+    return _unsure(state, now, said)
 
 
-def _measurements(state: RolloutState, run: AnalysisRun, config: AnalysisConfig, seen: Seen) -> tuple[Measurement, ...]:
-    if seen.observation is None:
-        return tuple(
-            Measurement(label(each), "Error", None, None, f"{label(each)} could not be measured: {seen.error}")
-            for each in config.metrics
-        )
-    arms = seen.observation.since(run.baseline)
-    stable, canary = arms.get(state.stable, ArmStats()), arms.get(state.canary, ArmStats())
-    names = (f"stable v{state.stable}", f"canary v{state.canary}")
-    return tuple(judge(condition, stable, canary, names=names) for condition in config.metrics)
+def _baked(state: RolloutState, run: AnalysisRun, config: AnalysisConfig, seen: Seen, now: float) -> RolloutState:
+    run, found = _round(state, run, config, seen, now)
+    if run is state.analysis:
+        return state
+    state = _pointed(replace(state, analysis=run), found)
+    verdict, reason = rounds.alarm(run, config)
+    if verdict is None:
+        return state
+    state = ended_analysis(state, verdict, reason)
+    if verdict == "Failed":
+        return breached(state, now, f"while baking: {reason}", config.on_breach)
+    return _unsure(state, now, f"while baking: {verdict}: {reason}")
 
 
-def _tallied(tally: Tally, measurement: Measurement) -> Tally:
-    verdict = measurement.verdict
-    return Tally(
-        measure=tally.measure,
-        successful=tally.successful + (verdict == "Successful"),
-        failed=tally.failed + (verdict == "Failed"),
-        inconclusive=tally.inconclusive + (verdict == "Inconclusive"),
-        errors_in_a_row=tally.errors_in_a_row + 1 if verdict == "Error" else 0,
-        last=measurement,
-    )
+def _beside(state: RolloutState, seen: Seen, now: float) -> RolloutState:
+    """Return what the analysis beside the steps makes of what was seen."""
+    run, config = state.background, state.plan.background
+    if run is None or config is None or not _watches(state):
+        return state
+    run, found = _round(state, run, config, seen, now)
+    if run is state.background:
+        return state
+    state = _pointed(replace(state, background=run), found)
+    verdict, reason = rounds.alarm(run, config)
+    if verdict is None:
+        return state
+    state = ended_background(state, verdict, reason)
+    if verdict == "Failed":
+        return breached(state, now, f"in the background: {reason}", config.on_breach)
+    return _unsure(state, now, f"background analysis at {state.weight} % {verdict}: {reason}")
 
 
-def _verdict(tallies: tuple[Tally, ...], config: AnalysisConfig) -> tuple[Verdict | None, str]:
-    """Return how an analysis ended, or None while it goes on.
-
-    Success needs every condition Successful ``count`` times, and in the latest round too: the window only grows, so
-    the latest measurement is the one that knows most.
-    """
-    broken = [tally for tally in tallies if tally.failed > config.failure_limit]
-    if broken:
-        worst = next((each for each in broken if each.last and each.last.verdict == "Failed"), broken[0])
-        return "Failed", _reason(worst)
-    for tally in tallies:
-        if tally.errors_in_a_row > ERROR_LIMIT:
-            return "Error", _reason(tally)
-    if all(each.successful >= config.count and each.last and each.last.verdict == "Successful" for each in tallies):
-        return "Successful", "; ".join(_reason(tally) for tally in tallies)
-    for tally in tallies:
-        if tally.inconclusive > config.inconclusive_limit:
-            return "Inconclusive", _reason(tally)
-    return None, ""
+def _asked(state: RolloutState, run: AnalysisRun, config: ExperimentConfig, seen: Seen, now: float) -> RolloutState:
+    if run.baseline is None and seen.observation is not None:
+        return replace(state, analysis=replace(run, baseline=seen.observation, due=now + config.interval))
+    if now < run.due or (seen.observation is None and not seen.error):
+        return state
+    run, found = asking.looked(config, run, _arms(state), seen.observation, seen.error, now)
+    state = _pointed(replace(state, analysis=run), (found,))
+    verdict, reason = asking.answered(config, run, now)
+    if verdict == "":
+        return state
+    state = ended_analysis(state, "Successful" if verdict in ("canary", "stable", "equal") else "Inconclusive", reason)
+    if verdict == "error":
+        return _unsure(state, now, reason)
+    if verdict == "canary" or not state.plan.moves:
+        return decided(state, now, "experiment", reason, step_done=True)
+    return concluded(state, now, f"v{state.stable} keeps the traffic: {reason}")
 
 
-def _reason(tally: Tally) -> str:
-    return tally.last.reason if tally.last else tally.measure
+def _unsure(state: RolloutState, now: float, said: str) -> RolloutState:
+    waits: dict[str, Any] = {"phase": "Paused", "paused_for": "verdict"}
+    ways = "`promote` goes on, `resume` measures again, `abort` goes back"
+    return decided(state, now, "pause", f"{said}. {ways}", **waits)
 
 
-def _with_measured_points(state: RolloutState, measurements: tuple[Measurement, ...]) -> RolloutState:
+def _pointed(state: RolloutState, measurements: tuple[Measurement, ...]) -> RolloutState:
     values: dict[str, float] = {}
     for each in measurements:
         name = each.measure.replace(" ", "_")
@@ -198,6 +258,10 @@ def _with_measured_points(state: RolloutState, measurements: tuple[Measurement, 
         if each.baseline is not None:
             values[f"{name}.stable"] = each.baseline
     return with_points(state, values) if values else state
+
+
+def _arms(state: RolloutState) -> Arms:
+    return Arms(state.service, state.stable, state.canary)
 
 
 def _weights(state: RolloutState) -> dict[int, int]:

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from rayline.config import HookConfig
+from rayline.config import HookConfig, Placement
 from rayline.errors import ServiceError
 from rayline.rollout.analysis import Measurement, Verdict
 from rayline.rollout.notes import Note
 from rayline.rollout.plan import Plan, PlanStep
 from rayline.serving.observation import Observation
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, Placement
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror
 
 FORMAT = 2
 READABLE = (1, FORMAT)
@@ -95,6 +95,7 @@ class Tally(Struct, frozen=True):
     inconclusive: int = 0
     errors_in_a_row: int = 0
     last: Measurement | None = None
+    dry_run: bool = False
 
 
 class AnalysisRun(Struct, frozen=True):

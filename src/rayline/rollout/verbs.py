@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from rayline.errors import RolloutRefused
-from rayline.rollout.moves import decided, ended_analysis, fresh_analysis, gone_back
-from rayline.rollout.plan import Analyse, Pause, SetWeight
+from rayline.rollout.account import decided, ended_analysis
+from rayline.rollout.entering import fresh_analysis
+from rayline.rollout.moves import gone_back
+from rayline.rollout.past import desired, earlier, retried, returning, shortened, taken_back
+from rayline.rollout.plan import Pause, SetWeight
 from rayline.rollout.state import RolloutState
-from rayline.serving.plan import LiveVersion
+
+__all__ = [
+    "abort",
+    "answered",
+    "desired",
+    "earlier",
+    "pause",
+    "promote",
+    "refuse_second",
+    "resume",
+    "retried",
+    "returning",
+    "shortened",
+    "taken_back",
+]
 
 
 def promote(state: RolloutState, now: float, *, full: bool = False, note: str = "") -> RolloutState:
@@ -22,6 +37,11 @@ def promote(state: RolloutState, now: float, *, full: bool = False, note: str = 
     _refuse_final(state, "promote")
     going = {"phase": "Progressing", "paused_for": "", "step_done": True}
     if full:
+        if not state.plan.moves:
+            raise RolloutRefused(
+                f"cannot promote in full: the {state.plan.strategy} of '{state.service}' to v{state.canary} moves no "
+                f"traffic in the end. `rayline rollout abort {state.service}`, then start a rollout that does."
+            )
         last = len(state.plan.steps) - 1
         whole = next(place for place, step in enumerate(state.plan.steps) if step == SetWeight(100))
         state = ended_analysis(state, "Inconclusive", "skipped by a person")
@@ -55,20 +75,28 @@ def pause(state: RolloutState, now: float) -> RolloutState:
 def resume(state: RolloutState, now: float) -> RolloutState:
     """Return the state going on: after a pause by hand, or with an analysis begun anew. Raises ``RolloutRefused``."""
     _refuse_final(state, "resume")
-    step = state.current
     if state.paused_for == "hand":
-        timed = isinstance(step, Pause) and not state.step_done
-        phase, paused_for = ("Paused", "time") if timed else ("Progressing", "")
-        return decided(state, now, "resume", "resumed by a person", phase=phase, paused_for=paused_for)
-    if state.paused_for == "verdict" and isinstance(step, Analyse):
-        run = fresh_analysis(state, state.step, step.config, now)
-        reason = f"the analysis at {state.weight} % begins anew, as a person asked"
-        return decided(state, now, "resume", reason, phase="Progressing", paused_for="", analysis=run)
+        phase, paused_for = _going(state)
+        run = replace(state.analysis, due=max(state.analysis.due, now)) if state.analysis else None
+        return decided(state, now, "resume", "resumed by a person", phase=phase, paused_for=paused_for, analysis=run)
+    if state.paused_for in ("verdict", "breach"):
+        phase, paused_for = _going(state)
+        run = None if state.step_done else fresh_analysis(state, now)
+        what = f"the analysis at {state.weight} % begins anew" if run else f"goes on from {state.weight} %"
+        reason = f"{what}, as a person asked"
+        return decided(state, now, "resume", reason, phase=phase, paused_for=paused_for, analysis=run)
     way = "promote" if state.phase == "Paused" else "status"
     raise RolloutRefused(
         f"the rollout of '{state.service}' to v{state.canary} was not paused by hand ({state.place}). "
         f"Use `rayline rollout {way} {state.service}`."
     )
+
+
+def _going(state: RolloutState) -> tuple[str, str]:
+    """Return the phase and what ends it, as the present step has them where nothing holds it."""
+    if isinstance(state.current, Pause) and not state.step_done:
+        return "Paused", "promote" if state.current.seconds is None else "time"
+    return "Progressing", ""
 
 
 def abort(state: RolloutState, now: float, *, reason: str) -> RolloutState:
@@ -91,28 +119,13 @@ def _refuse_final(state: RolloutState, verb: str) -> None:
     if state.phase == "Degraded":
         raise RolloutRefused(
             f"cannot {verb}: the rollout of '{state.service}' to v{state.canary} is Degraded, it was taken back: "
-            f"{state.message}. `rayline rollout start {state.service}` begins another."
+            f"{state.message}. `rayline rollout start {state.service}` begins another, `retry` the same."
         )
-
-
-def returning(history: Sequence[RolloutState], service: str, stable: int) -> LiveVersion:
-    """Return what was stable before the version that is now.
-
-    Args:
-        history: rollouts of the service, the latest first.
-        service: its name.
-        stable: the version number that has the traffic now.
-
-    Raises:
-        RolloutRefused: no rollout brought it there.
-    """
-    for state in history:
-        if state.phase == "Healthy" and state.canary == stable:
-            return state.stable_version
-    raise RolloutRefused(
-        f"'{service}' has no version to return to: no rollout brought v{stable} to all traffic. "
-        f"`rayline deploy {service}@N` gives another version all traffic."
-    )
+    if state.phase == "Concluded":
+        raise RolloutRefused(
+            f"cannot {verb}: the {state.plan.strategy} of '{state.service}' with v{state.canary} is Concluded: "
+            f"{state.message}. `rayline rollout start {state.service}` begins a rollout."
+        )
 
 
 def refuse_second(state: RolloutState, verb: str) -> None:

@@ -358,4 +358,4 @@ def test_what_is_not_on_disk_is_not_done() -> None:
 def _order(state: RolloutState) -> Any:
     from rayline.rollout.engine import Order
 
-    return Order(state.id, state.plan, state.canary_version, None, "exp")
+    return Order(state.id, "rollout", state.plan, state.canary_version, None, "exp")

@@ -203,7 +203,7 @@ class Rollouts(RuleBasedStateMachine):
             "deliver": zombie.deliver,
             "abort": lambda: zombie.ask(new_id(), lambda state, now: verbs.abort(state, now, reason="undead")),
             "promote": lambda: zombie.ask(new_id(), lambda state, now: verbs.promote(state, now, full=True)),
-            "start": lambda: zombie.start(Order(new_id(), PLANS[0], live_version(4), None, "exp")),
+            "start": lambda: zombie.start(Order(new_id(), "rollout", PLANS[0], live_version(4), None, "exp")),
         }
         before = self.world.files.read()
         self.fuse, self.undead = -1, True
