@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+ASK_S = 1.0
+"""How often it is asked whether the work is still wanted, besides at each change: time may have run out."""
+
 T = TypeVar("T")
 
 
@@ -35,7 +38,7 @@ class Apart(Generic[T]):
             while not self._ended:
                 if not wanted():
                     raise Overtaken
-                self._changed.wait()
+                self._changed.wait(ASK_S)
         if self._error is not None:
             raise self._error
         return self._value

@@ -29,7 +29,7 @@ from rayline.rollout.notes import Lane
 from rayline.rollout.outbox import Outbox
 from rayline.rollout.outside import measured
 from rayline.rollout.plan import Plan
-from rayline.rollout.policy import Seen, decide, wants_external, wants_observation
+from rayline.rollout.policy import Seen, decide, tended, wants_external, wants_observation
 from rayline.rollout.ports import Ports, ServicePort
 from rayline.rollout.readback import read_back
 from rayline.rollout.state import Action, RolloutState
@@ -93,7 +93,7 @@ class Engine:
         self._files.claim()
         self._state = self._files.read()
         if self._state is not None:
-            clock.not_before(self._state.updated)
+            clock.not_before(max(self._state.updated, self._state.progressed))
         self._service: ServicePort | None = None
         self._read_back = self._state is None or self._state.settled
         self._outbox = Outbox(ports, self._storage, clock)
@@ -178,10 +178,12 @@ class Engine:
 
     def tick(self) -> bool:
         """Do the next action, or make the next decision; tell whether anything changed."""
-        with self._lock:
-            state = self._state
-        if state is None or state.settled:
+        before = self._state
+        if before is None or before.settled:
             return False
+        state = self._tend()
+        if state is not before:
+            return True
         return self._act(state.actions[0]) if state.actions else self._decide(state)
 
     def deliver(self) -> bool:
@@ -221,7 +223,7 @@ class Engine:
             if not self._go_on(action):
                 return True
             service = self._connected()
-            self._apart(lambda: perform(action, service), lambda: self._is_next(action))
+            self._apart(lambda: perform(action, service), lambda: self._wants(action))
         except Overtaken:
             # What was left behind may still reach the service: from now on it carries an old number, and is refused.
             with self._lock:
@@ -242,7 +244,7 @@ class Engine:
         """Read the traffic back, once after a restart; tell whether the action is still to be done."""
         if not self._read_back:
             reach("read_back.before")
-            plan = self._apart(self._connected().plan, lambda: self._is_next(action))
+            plan = self._apart(self._connected().plan, lambda: self._wants(action))
             reach("read_back.after")
             self._step(lambda state: read_back(state, plan, self._clock()))
             self._read_back = True
@@ -289,6 +291,14 @@ class Engine:
             return False
         self._step(lambda current: settle(current, self._clock()))
         return True
+
+    def _tend(self) -> RolloutState:
+        """Decide what time alone decides, such as that an action was open for too long."""
+        return self._step(lambda state: tended(state, self._clock()))
+
+    def _wants(self, action: Action) -> bool:
+        self._tend()
+        return self._is_next(action)
 
     def _is_next(self, action: Action) -> bool:
         state = self._state
