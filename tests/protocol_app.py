@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.host import Host
@@ -15,6 +16,7 @@ from rayline.serving.plan import LiveVersion, TrafficPlan
 from registry_examples import make_bundle, mixed_table, real_table
 
 TAG = "00c0ffee"
+LIMITS = Limits(max_rows=100)
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Reply:
 class App:
     """One replica's application and what it needs."""
 
-    def __init__(self, folder: Path, task: str) -> None:
+    def __init__(self, folder: Path, task: str, limits: Limits = LIMITS) -> None:
         table = mixed_table() if task == "mixed" else real_table(task)
         self.bundles = [make_bundle(folder / str(seed), table, seed=seed) for seed in (1, 2)]
         live = [LiveVersion(n, str(each.path), each.digest) for n, each in enumerate(self.bundles, start=1)]
@@ -47,8 +49,8 @@ class App:
             answers,
             Feedback(self.host, answers, self.log, TAG),
             pass_on=lambda *truth: self.passed_on.append(truth),
-            max_rows=100,
             peers={"127.0.0.1"},
+            limits=limits,
         )
         self.rows = [dict(row) for row in self.bundles[0].example]
 

@@ -19,7 +19,9 @@
         ├── TrackingError         MLflow cannot be reached or refused
         │   └── TrackingRefused   MLflow will never take what it was given
         └── ServiceError          a live service did not answer as it must
-            └── StaleController   a rollout's controller was replaced, and may not change traffic any more
+            ├── StaleController   a rollout's controller was replaced, and may not change traffic any more
+            └── Overloaded        a replica has more requests than it may hold, or could not answer one in time
+                └── VersionDown   a version runs in a process of its own, which does not answer
 
 Each message names the thing, the value, the rule and the way out.
 """
@@ -133,6 +135,26 @@ class ServiceError(EnvironmentFailed):
 
 class StaleController(ServiceError):
     """A rollout's controller was replaced by a later one, and may not change traffic any more."""
+
+
+class Overloaded(ServiceError):
+    """A replica has more requests than it may hold, or could not answer one in time; asked again later, it may.
+
+    Attributes:
+        retry_after: seconds after which to ask again.
+    """
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, int]]:
+        """Cross a process boundary with both parts."""
+        return type(self), (str(self), self.retry_after)
+
+
+class VersionDown(Overloaded):
+    """A version runs in a process of its own, which does not answer: its share of the requests fails meanwhile."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

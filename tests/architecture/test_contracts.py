@@ -65,7 +65,7 @@ def test_one_door_to_each_vendor(vendor: str, door: set[str]) -> None:
     [
         (r"import (TorchTrainer|XGBoostTrainer)", {"training/trainer.py"}),
         (r"\bTuner\(", set()),  # trials run on our own warm workers
-        (r"serve\.run(_many)?\(", {"serving/service.py"}),
+        (r"serve\.run(_many)?\(", {"serving/starting.py"}),
         (r"ray\.init\(", {"cluster.py"}),
     ],
 )

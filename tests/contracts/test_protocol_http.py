@@ -184,7 +184,7 @@ def test_bad_feedback_is_422(app: App) -> None:
 def test_a_replica_without_a_plan_is_not_ready(tmp_path: Path) -> None:
     host, answers, log = Host("new", on_change=lambda: None), Answers(TAG), FeedbackLog(tmp_path / "log")
     joiner = Feedback(host, answers, log, TAG)
-    endpoint = Endpoint("new", host, answers, joiner, pass_on=lambda *_: None, max_rows=1, peers=None)
+    endpoint = Endpoint("new", host, answers, joiner, pass_on=lambda *_: None, peers=None)
     for method, path in (("GET", "/new/"), ("GET", "/new/v2/health/ready"), ("POST", "/new/predict")):
         assert asyncio.run(send(endpoint, method, path, b'{"rows":[{}]}', {}, "127.0.0.1", 1)).status == 503
     log.close()

@@ -12,7 +12,6 @@ import pytest
 
 from protocol_app import App
 from rayline.serving import endpoint as endpoint_module
-from rayline.serving import protocol
 from rayline.serving.served import Served
 
 
@@ -26,7 +25,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 @pytest.mark.parametrize("path", ["/churn/feedback", "/churn/predict"])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_body_over_the_limit_is_413(app: App, monkeypatch: pytest.MonkeyPatch, path: str, parts: int) -> None:
-    monkeypatch.setattr(protocol, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(app.endpoint, "limits", replace(app.endpoint.limits, max_body=1000))
     reply = app.ask("POST", path, b" " * 1001, parts=parts)
     assert reply.status == 413
     assert "1001 bytes were sent, and a body may have 1000" in reply.json["error"]
@@ -70,9 +69,9 @@ def test_rows_that_cost_much_are_answered_on_a_thread(
         def seconds(self, count: int) -> float:
             return replace(self._served, call_seconds=0.0, row_seconds=row_seconds).seconds(count)
 
-        def predict(self, asked: Any) -> Any:
+        def predict_many(self, requests: Any) -> Any:
             threads.append(threading.current_thread().name)
-            return self._served.predict(asked)
+            return self._served.predict_many(requests)
 
     monkeypatch.setattr(endpoint_module, "INLINE_BYTES", 10_000_000)
     choose = app.host.choose

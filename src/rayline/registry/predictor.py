@@ -42,6 +42,18 @@ class Predictions:
             return np.asarray(np.isfinite(self.values))
         return np.asarray(np.isfinite(self.probabilities).all(axis=1))
 
+    def part(self, start: int, stop: int) -> Predictions:
+        """Return the answers of some rows, as views."""
+        probabilities = self.probabilities
+        some = None if probabilities is None else probabilities[start:stop]
+        return Predictions(self.values[start:stop], some, self.labels)
+
+    @property
+    def outcomes(self) -> list[Any]:
+        """The bare answers: the likeliest label of each row, or the number."""
+        values = self.values.tolist()
+        return values if self.labels is None else [self.labels[index] for index in values]
+
     def records(self) -> list[dict[str, Any]]:
         """Return one JSON-ready mapping per row: ``prediction``, or ``label`` and ``probabilities`` by class."""
         if self.probabilities is None or self.labels is None:

@@ -1,19 +1,21 @@
 """The HTTP of a service as a raw ASGI application: one replica's door to the world.
 
-What is quick is answered on the event loop; what is slow (a large body, or rows that cost much by what the version was
-measured to take) goes to a thread, so that one slow version does not hold up the answers of another.
+It reads and writes HTTP; what lies between, and is the same for every protocol, is ``answering``'s.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
-from rayline.errors import EnvironmentFailed, NotFoundError, RowError, ServiceError
+from rayline.errors import EnvironmentFailed, NotFoundError, Overloaded, RowError, ServiceError
 from rayline.serving import about, protocol
+from rayline.serving.answering import Answering, Finished, Limits, Result
+from rayline.serving.batching import Rows
+from rayline.serving.fastlane import Connection, Headers, take_over
 from rayline.serving.feedback import Answers, Feedback, PassOn, RequestId
 from rayline.serving.host import Host
 from rayline.serving.onewrite import respond
@@ -23,17 +25,20 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Reply = tuple[int, bytes, list[tuple[bytes, bytes]]]
-Rows = list[protocol.Row]
-Work = tuple[bytes, list[Any]]
-"""The encoded records of an answer, and its bare outcomes."""
 
-INLINE_SECONDS = 0.003
 INLINE_BYTES = 32 * 1024
-SLOW_LIMIT = 128
-SLOW_THREADS = 2
 
 _JSON = (b"content-type", b"application/json")
 _SESSION, _PIN = b"x-session-id", b"x-rayline-version"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that can be answered: by which version, its rows or what decodes them, and its sticky key."""
+
+    served: Served
+    rows: Rows | Callable[[], Rows]
+    session: str | None
 
 
 class Endpoint:
@@ -47,8 +52,8 @@ class Endpoint:
         feedback: Feedback,
         *,
         pass_on: PassOn,
-        max_rows: int,
         peers: Collection[str] | None,
+        limits: Limits | None = None,
     ) -> None:
         """Serve under ``/service``.
 
@@ -58,21 +63,20 @@ class Endpoint:
             answers: remembers what was answered.
             feedback: joins late truth.
             pass_on: hands truth to the replica that gave the answer.
-            max_rows: per request.
             peers: addresses that may connect; None allows all, for where an ingress hides the peer.
+            limits: what the replica takes on.
         """
         self.service = service
         self.prefix = f"/{service}"
         self._host = host
-        self._answers = answers
         self._feedback = feedback
         self._pass_on = pass_on
-        self._max_rows = max_rows
         self.peers = peers
-        self._predict_path = f"{self.prefix}/predict"
+        self.limits = limits or Limits()
+        self.inline_bytes = min(INLINE_BYTES, self.limits.max_body)
+        self.answering = Answering(service, answers, self.limits)
+        self.predict_path = f"{self.prefix}/predict"
         self._feedback_path = f"{self.prefix}/feedback"
-        self._slow = ThreadPoolExecutor(SLOW_THREADS, thread_name_prefix="rayline-slow")
-        self._slow_pending = 0
 
     def owns(self, path: str) -> bool:
         """Tell whether a path belongs to this service."""
@@ -89,79 +93,86 @@ class Endpoint:
         client = scope.get("client")
         if self.peers is not None and client is not None and client[0] not in self.peers:
             status, body, headers = self._problem(403, f"'{client[0]}' is no node of this cluster; use the ingress.")
-        elif scope["path"] == self._predict_path:
+        elif scope["path"] == self.predict_path:
             status, body, headers = await self._predict(scope, receive, began)
         else:
             status, body, headers = await self._other(scope, receive)
         headers.append((b"content-length", b"%d" % len(body)))
         await respond(send, status, headers, body)
+        if scope["path"] == self.predict_path:
+            take_over(self, send)
 
     async def _predict(self, scope: Message, receive: Receive, began: float) -> Reply:
         if scope["method"] != "POST":
             return self._method_not_allowed("POST")
+        try:
+            body = await self._body(receive)
+        except RowError as error:
+            return self._problem(413, str(error))
+        asked = self._asked(scope["headers"], body)
+        if not isinstance(asked, _Asked):
+            return asked
+        result = await self.answering.answered(asked.served, asked.rows, began, asked.session)
+        return self.reply(asked.served, result)
+
+    def predict(self, headers: Headers, body: bytes, connection: Connection) -> None:
+        """Answer a small predict request on a connection that was taken over."""
+        began = perf_counter()
+        asked: _Asked | Reply | Overloaded | None = self.answering.refused()
+        if asked is None:
+            asked = self._asked(headers, body)
+        if isinstance(asked, _Asked):
+            served = asked.served
+            tell = partial(self._told_to, connection, served)
+            connection.waits(self.answering.ask(served, asked.rows, began, asked.session, tell))  # type: ignore[arg-type]
+        else:
+            connection.answer(*(asked if isinstance(asked, tuple) else self._busy(asked)))
+
+    def _asked(self, headers: Headers, body: bytes) -> _Asked | Reply:
+        """Choose the version and decode the rows; or say why not."""
         session = pinned = None
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == _SESSION:
                 session = value.decode("latin-1")
             elif name == _PIN:
                 pinned = value.decode("latin-1")
         try:
-            body = await _body(receive)
-            served = self._host.choose(session, pinned, scope["headers"])
+            served = self._host.choose(session, pinned, headers)
         except NotFoundError as error:
             return self._problem(404, str(error), live=list(self._host.table.versions))
         except ServiceError as error:
             return self._problem(503, str(error))
+        if len(body) > INLINE_BYTES:
+            return _Asked(served, partial(served.decode, body, self.limits.max_rows), session)
+        try:
+            return _Asked(served, served.decode(body, self.limits.max_rows), session)
         except RowError as error:
-            return self._problem(413, str(error))
-        return await self._answer(served, body, began)
+            return self.reply(served, error)
 
-    async def _answer(self, served: Served, body: bytes, began: float) -> Reply:
-        asked: bytes | Rows = body
-        if len(body) <= INLINE_BYTES:
-            try:
-                asked = protocol.decode_rows(body, self._max_rows)
-            except RowError as error:
-                return self._reply(served, error, began)
-            if served.seconds(len(asked)) <= INLINE_SECONDS:
-                return self._reply(served, self._work(served, asked), began)
-        if self._slow_pending >= SLOW_LIMIT:
-            return self._problem(503, f"service '{self.service}' has {SLOW_LIMIT} slow requests waiting; try again.")
-        self._slow_pending += 1
-        try:
-            work = await asyncio.get_running_loop().run_in_executor(self._slow, self._work, served, asked)
-        finally:
-            self._slow_pending -= 1
-        return self._reply(served, work, began)
+    def _told_to(self, connection: Connection, served: Served, result: Result) -> None:
+        connection.answer(*self.reply(served, result))
 
-    def _work(self, served: Served, asked: bytes | Rows) -> Work | Exception:
-        """Do what may be slow: it touches nothing that is shared, so that a thread can run it."""
-        try:
-            rows = protocol.decode_rows(asked, self._max_rows) if isinstance(asked, bytes) else asked
-            answer = served.predict(rows)
-        except Exception as error:  # noqa: BLE001 - a version at fault is counted and must not end the replica
-            return error
-        return protocol.encode(answer.records), answer.outcomes
-
-    def _reply(self, served: Served, work: Work | Exception, began: float) -> Reply:
-        number = served.live.number
+    def reply(self, served: Served, result: Result) -> Reply:
+        """Return the HTTP of an answered or refused request: status, body and headers without its length."""
         version = (b"x-rayline-version", served.number_text)
-        if isinstance(work, RowError):
-            return 422, protocol.encode(protocol.refusal(work)), [_JSON, version]
-        if isinstance(work, EnvironmentFailed):  # the online store's fault, and not the version's
-            status, body, headers = self._problem(503, str(work))
+        if isinstance(result, Finished):
+            id_text = result.request_id.encode("ascii")
+            records = served.encoder.encode(result.predictions)
+            payload = b'%b%b","predictions":%b}' % (served.prefix, id_text, records)
+            return 200, payload, [_JSON, version, (b"x-request-id", id_text)]
+        if isinstance(result, RowError):
+            return 422, protocol.encode(protocol.refusal(result)), [_JSON, version]
+        if isinstance(result, EnvironmentFailed):  # this replica's load or the online store's fault
+            status, body, headers = self._busy(result)
             return status, body, [*headers, version]
-        if isinstance(work, Exception):
-            served.counters.failed(perf_counter() - began)
-            status, body, headers = self._problem(500, f"version {number} of '{self.service}' failed: {work}")
-            return status, body, [*headers, version]
-        records, outcomes = work
-        request_id = self._answers.new_id(number)
-        self._answers.remember(request_id, number, outcomes)
-        id_text = request_id.encode("ascii")
-        payload = b'%b%b","predictions":%b}' % (served.prefix, id_text, records)
-        served.counters.answered(perf_counter() - began, outcomes, labelled=served.labelled)
-        return 200, payload, [_JSON, version, (b"x-request-id", id_text)]
+        problem = f"version {served.live.number} of '{self.service}' failed: {result}"
+        status, body, headers = self._problem(500, problem)
+        return status, body, [*headers, version]
+
+    def _busy(self, error: EnvironmentFailed) -> Reply:
+        status, body, headers = self._problem(503, str(error))
+        retry = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Overloaded) else []
+        return status, body, [*headers, *retry]
 
     async def _other(self, scope: Message, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
@@ -169,7 +180,7 @@ class Endpoint:
             if method != "POST":
                 return self._method_not_allowed("POST")
             try:
-                body = await _body(receive)
+                body = await self._body(receive)
             except RowError as error:
                 return self._problem(413, str(error))
             return self._told(body)
@@ -195,6 +206,19 @@ class Endpoint:
             return 202, protocol.encode({"request_id": truth.request_id, "status": "passed on"}), [_JSON]
         return 200, protocol.encode({"request_id": truth.request_id, "status": outcome}), [_JSON]
 
+    async def _body(self, receive: Receive) -> bytes:
+        """Return a request's body. Raises ``RowError`` where it is too large."""
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        parts, size, limit = [body], len(body), self.limits.max_body
+        while size <= limit:
+            if not message.get("more_body", False):
+                return body if len(parts) == 1 else b"".join(parts)
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        raise RowError(0, None, size, f"bytes were sent, and a body may have {limit}")
+
     def _method_not_allowed(self, allowed: str) -> Reply:
         status, body, headers = self._problem(405, f"this path takes {allowed}.")
         return status, body, [*headers, (b"allow", allowed.encode("ascii"))]
@@ -207,17 +231,3 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     while (await receive())["type"] != "lifespan.shutdown":
         await send({"type": "lifespan.startup.complete"})
     await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _body(receive: Receive) -> bytes:
-    """Return a request's body. Raises ``RowError`` where it is too large."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    parts, size = [body], len(body)
-    while size <= protocol.MAX_BODY_BYTES:
-        if not message.get("more_body", False):
-            return body if len(parts) == 1 else b"".join(parts)
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-    raise RowError(0, None, size, f"bytes were sent, and a body may have {protocol.MAX_BODY_BYTES}")

@@ -11,10 +11,13 @@ import os
 from typing import Any
 
 from rayline.serving.endpoint import Endpoint, Message, Receive, Send
+from rayline.serving.load import LoopLag
 
 IMPORT_PATH = "rayline.serving.frontdoor:middlewares"
 
 _endpoint: Endpoint | None = None
+lag = LoopLag()
+"""Of the loop that answers in this process."""
 
 
 def open_for(endpoint: Endpoint) -> None:
@@ -32,6 +35,8 @@ class FrontDoor:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
+        if not lag.started:
+            lag.start()
         if scope["type"] == "http" and self._endpoint.owns(scope["path"]):
             await self._endpoint(scope, receive, send)
         else:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from time import monotonic, sleep
 from types import MappingProxyType
 from typing import Any
 
 from rayline.errors import NotFoundError, ServiceError
+from rayline.serving.acceptance import answers_its_example, keeps_the_contract
+from rayline.serving.memory import Scales, bundle_mb
 from rayline.serving.observation import ArmStats
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from rayline.serving.router import choose, chooser
 from rayline.serving.served import Served
+
+LEAVE_SECONDS = 10.0
 
 Loader = Callable[[str, LiveVersion, tuple[float, ...]], Served]
 
@@ -46,14 +51,22 @@ _EMPTY = Table(MappingProxyType({}), MappingProxyType({}), None)
 class Host:
     """The versions of one replica."""
 
-    def __init__(self, service: str, on_change: Callable[[], None], load: Loader = Served.load) -> None:
+    def __init__(
+        self,
+        service: str,
+        on_change: Callable[[], None],
+        load: Loader = Served.load,
+        memory_limit: float | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
             service: its name.
             on_change: called from a background thread when a version has loaded or failed to.
             load: loads and warms one version.
+            memory_limit: of this process, in MiB: a version that would not fit is not loaded.
         """
+        self._scales = Scales(memory_limit)
         self._service = service
         self._on_change = on_change
         self._load = load
@@ -63,6 +76,7 @@ class Host:
         self._loading: dict[int, LiveVersion] = {}
         self._failed: dict[int, str] = {}
         self._gone: dict[int, ArmStats] = {}
+        self._moving: set[int] = set()
         self._table = _EMPTY
 
     @property
@@ -146,28 +160,52 @@ class Host:
         return {
             "generation": plan.generation if plan else 0,
             "loaded": {str(number): served.live.digest for number, served in loaded.items()},
-            "placed": {str(number): served.live.placement for number, served in loaded.items()},
+            "placed": {
+                str(number): "moving" if number in self._moving else served.live.placement
+                for number, served in loaded.items()
+            },
             "failed": {str(number): why for number, why in failed.items()},
+            "memory": self._scales.report(loaded),
             "stats": {str(number): each.to_json() for number, each in stats.items()},
         }
 
     def _bring(self, version: LiveVersion, edges: tuple[float, ...]) -> None:
-        served, why = None, ""
+        served, why, left = None, "", None
         try:
-            served = self._load(self._service, version, edges)
+            needs = bundle_mb(version.path) if version.placement == "inline" else 0.0
+            with self._scales.weighing(version.number, needs):
+                served = self._load(self._service, version, edges)
+                if version.placement == "inline":
+                    answers_its_example(served)
+                keeps_the_contract(served, self._stable())
         except Exception as error:  # noqa: BLE001 - whatever a bundle does wrong must not end the replica
-            why = f"{type(error).__name__}: {error}"
+            served, why = None, f"{type(error).__name__}: {error}"
         with self._lock:
             if self._loading.get(version.number) == version:
                 del self._loading[version.number]
                 if self._plan is not None and version in self._plan.versions:
                     if served is not None:
+                        left = self._loaded.get(version.number)
                         self._loaded[version.number] = _counting_on(self._loaded.get(version.number), served)
                         self._failed.pop(version.number, None)
                     else:
                         self._failed[version.number] = why
                     self._retable()
+        if left is not None:
+            self._see_off(left)
         self._on_change()
+
+    def _see_off(self, left: Served) -> None:
+        """Wait until nobody asks a version at the place that it has left: it may be gone as soon as this is told."""
+        number, deadline = left.live.number, monotonic() + LEAVE_SECONDS
+        self._moving.add(number)
+        while getattr(left.remote, "busy", False) and monotonic() < deadline:
+            sleep(0.05)
+        self._moving.discard(number)
+
+    def _stable(self) -> Served | None:
+        with self._lock:
+            return self._loaded.get(self._plan.stable) if self._plan is not None else None
 
     def _has(self, version: LiveVersion) -> bool:
         loaded = self._loaded.get(version.number)

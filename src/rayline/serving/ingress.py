@@ -44,10 +44,11 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
     """
     environment = {
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT_DOOR,
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.3",  # three in a row count: a second to find a dead ingress
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "3",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
     }
     if chosen_ingress(ingress) == "proxy":
         return environment

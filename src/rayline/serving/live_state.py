@@ -23,6 +23,7 @@ from rayline.serving.roster import Json, Replica, Roster
 
 POLL_SECONDS = 5.0
 OBSERVE_SECONDS = 2.0
+SHOWN = ("pid", "generation", "loaded", "placed", "failed", "memory")
 
 
 class LiveState:
@@ -191,10 +192,10 @@ class LiveState:
         }
 
     async def replicas(self) -> Json:
-        """Return the live replicas: what each has loaded, why a version failed, and its generation."""
+        """Return the live replicas: what each has loaded, where and of what size, why a version failed, and so on."""
         await self._roster.bury_dead()
         return {
-            name: {key: each.report[key] for key in ("pid", "generation", "loaded", "failed")}
+            name: {key: each.report[key] for key in SHOWN if key in each.report}
             for name, each in self._roster.live().items()
         }
 

@@ -28,3 +28,8 @@ def service_folder(storage: str | Path, service: str) -> Path:
 def plan_path(storage: str | Path, service: str) -> Path:
     """Return the file of a service's traffic plan."""
     return service_folder(storage, service) / "plan.json"
+
+
+def remote_name(service: str, number: int) -> str:
+    """Return the name of the application of a version that is placed remote."""
+    return f"{service}-v{number}"

@@ -6,21 +6,24 @@ Nothing here loads training code, user code or, for the ready-made network, torc
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import getrandbits
 from typing import Any
 
+from rayline.config import ServiceConfig
 from rayline.errors import ServiceError
-from rayline.serving import frontdoor
+from rayline.serving import away, frontdoor
+from rayline.serving.answering import Limits
 from rayline.serving.endpoint import Endpoint
 from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.follower import Follower
 from rayline.serving.host import Host
+from rayline.serving.load import Load
 from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
 from rayline.serving.peers import Peers
-from rayline.serving.served import Served
+from rayline.serving.scaling import METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,32 @@ class ReplicaSettings:
     Attributes:
         service: the service's name.
         storage: where bundles, plan and feedback lie.
-        max_rows: per request.
+        limits: what the replica takes on.
+        threads: that compute one forward pass.
+        execution: how networks are run; see ``ServiceConfig``.
+        memory_limit: of the process, in MiB; None for what the machine has.
     """
 
     service: str
     storage: str
-    max_rows: int
+    limits: Limits = field(default_factory=Limits)
+    threads: int = 1
+    execution: str = "auto"
+    memory_limit: float | None = None
+
+    @classmethod
+    def from_config(cls, service: str, storage: str, config: ServiceConfig) -> ReplicaSettings:
+        """Return what a service's section asks of each replica."""
+        limits = Limits(
+            max_ongoing=config.max_ongoing_requests,
+            max_queued=config.max_queued_requests,
+            timeout=config.request_timeout,
+            max_rows=config.max_rows,
+            max_body=int(config.max_body_mb * 1024 * 1024),
+            batching=config.batching.enabled,
+            batch_rows=config.batching.max_rows,
+        )
+        return cls(service, storage, limits, config.threads, config.execution, config.memory_limit_mb)
 
 
 class Replica:
@@ -45,12 +68,12 @@ class Replica:
         """Load every live version. Raises ``RaylineError`` where the stable one cannot be loaded."""
         import ray
 
-        one_thread_per_process()
+        compute_on(settings.threads)
         tag = f"{getrandbits(32):08x}"
         context = ray.get_runtime_context()
         self.tag = tag
-        load = partial(Served.load, storage=settings.storage)
-        self._host = Host(settings.service, on_change=self._changed, load=load)
+        load = partial(away.load, storage=settings.storage)
+        self._host = Host(settings.service, self._changed, load, settings.memory_limit)
         self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")
@@ -62,9 +85,10 @@ class Replica:
             answers,
             feedback,
             pass_on=self._follower.pass_on,
-            max_rows=settings.max_rows,
             peers=Peers() if frontdoor.requests_come_direct() else None,
+            limits=settings.limits,
         )
+        self._load = Load(frontdoor.lag)
         self._follower.start(feedback)
         self._metrics = MetricsExporter(settings.service, self._host)
         frontdoor.open_for(self._endpoint)
@@ -81,6 +105,10 @@ class Replica:
         if not self._follower.alive():
             raise ServiceError("the traffic plan is not followed any more.")
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve how many requests were under way on average since it last asked."""
+        return {METRIC: self._load.under_way(self._host.report()["stats"])}
+
     def __del__(self) -> None:
         """Stop the threads; Serve calls this after the last request."""
         for name in ("_follower", "_metrics"):
@@ -93,10 +121,14 @@ class Replica:
         self._follower.tell()
 
 
-def one_thread_per_process() -> None:
-    """Keep matrix products on the thread that asked: a row's are too small to share, and replicas share the cores."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch, where a bundle brings its own module
+def compute_on(threads: int) -> None:
+    """Keep matrix products on so many threads.
+
+    One is the default: a row's product is too small to share, replicas share the cores, and the thread that asked has
+    its numbers in the cache.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch, where a bundle brings its own module
     import numpy  # noqa: F401 - its BLAS must be loaded before it can be told
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(limits=1)
+    threadpool_limits(limits=threads)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.errors import BundleError, RaylineError, RowError
-from rayline.serving import protocol
+from rayline.errors import BundleError, RowError
+from rayline.serving import passing, protocol
+from rayline.serving.batching import Rows
 from rayline.serving.counters import Counters
+from rayline.serving.decoding import RowDecoder
+from rayline.serving.encoding import RecordEncoder
 from rayline.serving.plan import LiveVersion
 
 if TYPE_CHECKING:
     from rayline.features.online.lookup import Lookup
     from rayline.registry.bundle import Bundle
-    from rayline.registry.predictor import Predictor
+    from rayline.registry.predictor import Predictions, Predictor
 
 WARM_UP_CALLS = 5
 BATCH_TRIED = 64
@@ -26,10 +29,6 @@ LOOKUP_SECONDS = 20e-6  # of one row in one table of an embedded store: measured
 REMOTE_SECONDS = 1.0  # what waiting for a store on the network may take: never done on the event loop
 LABEL_LIMIT = 1e15  # beyond it, a float64 sum of absolute errors cannot tell one unit any more
 LABEL_TIMES = 1e6
-
-
-class NotFinite(RaylineError):
-    """A model's answer is not a number: the version is at fault, not the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,10 @@ class Served:
         row_seconds, call_seconds: measured cost of one row and of one call, in seconds.
         prefix, number_text: what each of its answers begins with, and its number, as bytes.
         lookup: completes rows from the online store; None where the version looks nothing up.
+        remote: answers several requests in another process, each with predictions or what went wrong; None where this
+            process computes them.
+        decoder: reads the plain requests of this version; None where each goes the general way.
+        encoder: writes the records of its answers.
     """
 
     live: LiveVersion
@@ -65,6 +68,9 @@ class Served:
     prefix: bytes
     number_text: bytes
     lookup: Lookup | None = None
+    remote: Callable[[list[Rows]], Awaitable[list[Predictions | Exception]]] | None = None
+    decoder: RowDecoder | None = None
+    encoder: RecordEncoder = field(default_factory=lambda: RecordEncoder(None))
 
     @classmethod
     def load(cls, service: str, live: LiveVersion, edges: Sequence[float], storage: str | Path | None = None) -> Served:
@@ -104,37 +110,42 @@ class Served:
             prefix=protocol.prediction_prefix(service, live.number),
             number_text=b"%d" % live.number,
             lookup=lookup,
+            decoder=_decoder(bundle) if lookup is None else None,
+            encoder=RecordEncoder(bundle.features.classes if bundle.task != "regression" else None),
         )
 
     def seconds(self, rows: int) -> float:
         """Return what a call with so many rows is expected to take, as measured when the version was warmed."""
         return self.call_seconds + self.row_seconds * rows
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> Answer:
-        """Answer rows.
+    def decode(self, body: bytes, max_rows: int) -> Rows:
+        """Return the rows of a predict request. Raises ``RowError`` as ``protocol.decode_rows`` does."""
+        if self.decoder is not None and self.remote is None:
+            rows = self.decoder.rows(body, max_rows)
+            if rows is not None:
+                return rows
+        return protocol.decode_rows(body, max_rows)
+
+    def predict(self, rows: Rows) -> Answer:
+        """Answer the rows of one request.
 
         Raises:
             RowError: a row cannot be used; the request is at fault.
             NotFinite: an answer is NaN or infinite.
             EnvironmentFailed: columns must be looked up, and the online store cannot be used.
         """
-        if self.lookup is not None:
-            rows = self.lookup.completed(rows)
-        width = len(self.columns)
-        records = self.predictor.predict(rows).records()
-        for row in rows:
-            if len(row) != width:
-                protocol.refuse_unknown_columns(rows, self.columns, self.bundle.features.schema.target)
-                break
-        if self.labelled:
-            outcomes = [record["label"] for record in records]
-            for index, record in enumerate(records):
-                self._refuse_not_finite(index, record["probabilities"][record["label"]])
-        else:
-            outcomes = [record["prediction"] for record in records]
-            for index, value in enumerate(outcomes):
-                self._refuse_not_finite(index, value)
-        return Answer(records, outcomes)
+        [outcome] = self.predict_many([rows])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Answer(outcome.records(), outcome.outcomes)
+
+    def predict_many(self, requests: list[Rows]) -> list[Predictions | Exception]:
+        """Answer several requests in one pass. What goes wrong with one of them is its answer, and no other's.
+
+        Returns:
+            Per request its predictions, or what ``predict`` raises, or the version's own failure.
+        """
+        return passing.answered(self, requests)
 
     def judge(self, outcomes: Sequence[Any], labels: Sequence[Any]) -> tuple[int, float]:
         """Return how many predictions were right, and the sum of absolute errors, given the truth of each row.
@@ -167,10 +178,6 @@ class Served:
             raise RowError(index, column, label, f"must be a finite number of at most {limit:.3g} in magnitude")
         return number
 
-    def _refuse_not_finite(self, index: int, value: float) -> None:
-        if value - value != 0:
-            raise NotFinite(f"version {self.live.number} answered row {index} with {value}, which is no number.")
-
 
 def _lookup(bundle: Bundle, storage: str | Path | None) -> tuple[Lookup | None, float, float]:
     """Return what completes a version's rows, and the seconds that it is expected to take of a row and of a call."""
@@ -186,6 +193,13 @@ def _lookup(bundle: Bundle, storage: str | Path | None) -> tuple[Lookup | None, 
     lookup = Lookup(need, bundle.features.input_columns, open_)
     row_seconds = LOOKUP_SECONDS * (len(need.tables) + len(need.windows))
     return lookup, row_seconds, REMOTE_SECONDS if feast or is_remote(need.store) else 0.0
+
+
+def _decoder(bundle: Bundle) -> RowDecoder | None:
+    try:
+        return RowDecoder(bundle.features)
+    except (ValueError, TypeError):  # a column's name cannot stand in a typed record
+        return None
 
 
 def _cost(call: Callable[[], object]) -> float:

@@ -5,29 +5,39 @@ from __future__ import annotations
 import json
 import logging
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rayline.cluster import NAMESPACE
+import msgspec
+
 from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
+from rayline.serving import remote
 from rayline.serving.counters import prediction_edges
 from rayline.serving.ingress import check_port
-from rayline.serving.names import live_state_handle, live_state_name, plan_path, service_folder
+from rayline.serving.names import live_state_handle, plan_path, service_folder
 from rayline.serving.observation import Observation
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.starting import (
+    LOOPBACK,
+    READY_SECONDS,
+    await_answer,
+    await_running,
+    live_state,
+    quiet,
+    start_ingress,
+    start_replicas,
+)
 
-READY_SECONDS = 120.0
 CALL_SECONDS = 30.0
 LOAD_SECONDS = 60.0
 WEIGHT_SECONDS = 10.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RECORD = "service.json"
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +100,24 @@ class Service:
             ServiceError: a replica cannot load it, or not all have within ``timeout`` seconds; it is not live then.
             UsageError: its number is live from another bundle.
         """
-        self._change("add", asdict(version), timeout, seconds=timeout + CALL_SECONDS)
+        known = {each.number: each for each in self.plan().versions}
+        away = known.get(version.number, version).placement == "remote"  # it stays where it is by now
+        if away:
+            self._bring_up(version, timeout)
+        try:
+            self._change("add", asdict(version), timeout, seconds=timeout + CALL_SECONDS)
+        except RaylineError:
+            if away:
+                self._sweep()
+            raise
 
     def unload(self, number: int) -> None:
         """Drop a version that has no traffic; one that is not live is left alone. Raises ``UsageError``."""
-        self._change("remove", number)
+        generation = self._change("remove", number)
+        if remote.running(self.name):
+            with suppress(ServiceError):  # a replica that is late is not worth a refusal: nobody sends it traffic
+                self._call("settled", generation, WEIGHT_SECONDS)
+            self._sweep()
 
     def set_weights(self, *, stable: int, weights: Mapping[int, int]) -> int:
         """Move traffic; return the plan's generation once every live replica follows it.
@@ -135,7 +158,12 @@ class Service:
             NotFoundError: the version is not live.
             ServiceError: a replica cannot, or not all have within ``timeout`` seconds; it stays where it was then.
         """
-        self._change("place", number, placement, timeout, seconds=timeout + CALL_SECONDS)
+        if placement == "remote":
+            self._bring_up(self.plan().version(number), timeout)
+        try:
+            self._change("place", number, placement, timeout, seconds=timeout + CALL_SECONDS)
+        finally:
+            self._sweep()
 
     def fenced(self, fence: int) -> Service:
         """Return this service for one controller: its changes carry a number, and a lower one than was seen is refused.
@@ -176,10 +204,25 @@ class Service:
         from ray import serve
 
         serve.delete(self.name)
+        remote.sweep(self.name, None)
         with suppress(ValueError):
             ray.kill(live_state_handle(self.name), no_restart=True)
         plan_path(self.storage, self.name).unlink(missing_ok=True)
         (service_folder(self.storage, self.name) / RECORD).unlink(missing_ok=True)
+
+    def _bring_up(self, version: LiveVersion, timeout: float) -> None:
+        self._change("claim")  # a controller that was replaced must not start processes either
+        remote.bring_up(self.name, version, self._config(), self.storage, timeout)
+
+    def _sweep(self) -> None:
+        """Remove the applications of versions that are not placed remote any more."""
+        with suppress(ServiceError):  # the next change does it
+            remote.sweep(self.name, self.plan())
+
+    def _config(self) -> ServiceConfig:
+        """Return the settings that the service was started with."""
+        record = json.loads((service_folder(self.storage, self.name) / RECORD).read_text(encoding="utf-8"))
+        return msgspec.convert(record["settings"], ServiceConfig)
 
     def _change(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         return self._call(method, *arguments, self.fence, seconds=seconds)
@@ -242,18 +285,21 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
         return Service.connect(name, storage)
     if not known.proxies:
         check_port(config.host, config.port)
-    _quiet()
-    state = _live_state(name, storage)
+    quiet()
+    state = live_state(name, storage)
     before = ray.get(state.plan.remote())
     if before is None:
         edges = prediction_edges(features.target_mean, features.target_std)
         ray.get(state.publish.remote(TrafficPlan.first(name, plan_version, tuple(edges), 1).to_json()))
     try:
-        _start(name, config, storage)
-        _await_running(name)
-        _await_answer(service.url, config)
+        start_ingress(config)
+        _bring_up_remote(TrafficPlan.from_json(ray.get(state.plan.remote())), config, storage)
+        start_replicas(name, config, storage)
+        await_running(name)
+        await_answer(service.url, config)
     except RaylineError:
         serve.delete(name)
+        remote.sweep(name, None)
         ray.kill(state, no_restart=True)
         if before is None:
             plan_path(storage, name).unlink(missing_ok=True)
@@ -263,91 +309,14 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
     return Service(name, storage, service.url, time.perf_counter() - began)
 
 
-def _live_state(name: str, storage: str) -> Any:
-    import ray
-
-    from rayline.serving.live_state import LiveState
-
-    return (
-        ray.remote(LiveState)
-        .options(
-            name=live_state_name(name),
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=10_000,
-        )
-        .remote(str(plan_path(storage, name)))
-    )
-
-
-def _start(name: str, config: ServiceConfig, storage: str) -> None:
-    from ray import serve
-    from ray.serve.config import HTTPOptions
-    from ray.serve.schema import LoggingConfig
-
-    from rayline.serving.replica import Replica, ReplicaSettings
-
-    logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
-    serve.start(
-        proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
-        http_options=HTTPOptions(host=config.host, port=config.port),
-        logging_config=logging_config,
-    )
-    deployment = serve.deployment(
-        serve.ingress(None)(Replica),
-        name="replica",
-        num_replicas=config.replicas,
-        ray_actor_options={"num_cpus": config.num_cpus},
-        max_ongoing_requests=512,
-        max_surge_percent=100,
-        health_check_period_s=2,
-        health_check_timeout_s=10,
-        graceful_shutdown_wait_loop_s=0.5,
-        graceful_shutdown_timeout_s=10,
-        logging_config=logging_config,
-    )
-    settings = ReplicaSettings(name, storage, config.max_rows)
-    target = serve.RunTarget(deployment.bind(settings), name=name, route_prefix=f"/{name}")
-    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
-
-
-def _await_running(name: str) -> None:
-    from ray import serve
-
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        application = serve.status().applications.get(name)
-        status = str(application.status.value) if application else "ABSENT"
-        if status == "RUNNING":
-            return
-        said = (
-            "; ".join(each.message for each in application.deployments.values() if each.message) if application else ""
-        )
-        reason = said or (application.message if application else "")
-        if status == "DEPLOY_FAILED":
-            raise ServiceError(f"service '{name}' cannot start: {reason}")
-        if time.monotonic() > deadline:
-            raise ServiceError(f"service '{name}' is {status} after {READY_SECONDS:.0f} s: {reason}")
-        time.sleep(0.05)
-
-
-def _await_answer(url: str, config: ServiceConfig) -> None:
-    deadline = time.monotonic() + READY_SECONDS / 4
-    while True:
+def _bring_up_remote(plan: TrafficPlan, config: ServiceConfig, storage: str) -> None:
+    """Start the processes of versions that are placed remote. Raises ``ServiceError`` where the stable one's cannot."""
+    for version in plan.versions:
+        if version.placement != "remote":
+            continue
         try:
-            with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=2):
-                return
-        except (OSError, ValueError) as error:
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"the service runs, and {url} does not answer: {error}. If this cluster's Serve was started on "
-                    f"another address than {config.host}:{config.port}, use that one or another cluster."
-                ) from error
-            time.sleep(0.05)
-
-
-def _quiet() -> None:
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+            remote.bring_up(plan.service, version, config, storage, READY_SECONDS)
+        except ServiceError as error:
+            if version.number == plan.stable:
+                raise
+            _LOG.warning("%s The service comes up without it.", error)

@@ -6,7 +6,6 @@ empty ``seconds``, ``one`` and ``batch`` (``rows, p50_ms, p99_ms``), ``memory_mb
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from rayline.serving import protocol
 from rayline.serving.host import Host
+from rayline.serving.memory import resident_mb
 from rayline.serving.plan import LiveVersion, TrafficPlan
 from rayline.serving.served import Served
 
@@ -23,7 +23,6 @@ NAME = "tryout"
 BATCH = 64
 MOST_CALLS = 300
 MOST_SECONDS = 3.0  # of timing, for one size
-MIB = 1024**2
 
 
 def tryout(bundle: Path, storage: Path | None = None) -> dict[str, Any]:
@@ -67,17 +66,6 @@ def tryout(bundle: Path, storage: Path | None = None) -> dict[str, Any]:
         "memory_mb": memory,
         "loaded_mb": memory - before,
     }
-
-
-def resident_mb() -> float:
-    """Return what this process holds in memory, in MiB: now where the system tells it, else the most so far."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / MIB if sys.platform == "darwin" else most / 1024
 
 
 def _answer(served: Served, rows: list[dict[str, Any]]) -> bytes:

@@ -1,0 +1,62 @@
+"""What Ray Serve runs for a version in a process of its own: it answers the rows that replicas send together.
+
+Whatever happens to this process, by a fault in native code, a leak or a kernel that takes its memory back, happens to
+this version's share of the traffic alone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rayline.serving.acceptance import answers_its_example
+from rayline.serving.batching import Rows
+from rayline.serving.memory import Scales, bundle_mb
+from rayline.serving.plan import LiveVersion
+from rayline.serving.replica import compute_on
+from rayline.serving.served import Served
+
+if TYPE_CHECKING:
+    from rayline.registry.predictor import Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """What the process of a version is started with.
+
+    Attributes:
+        service: the service's name.
+        live: the version.
+        storage: the project's state folder.
+        threads: that compute one forward pass.
+        memory_limit: of the process, in MiB; None for what the machine has.
+    """
+
+    service: str
+    live: LiveVersion
+    storage: str
+    threads: int = 1
+    memory_limit: float | None = None
+
+
+class RemoteVersion:
+    """One version, alone in its process."""
+
+    def __init__(self, settings: RemoteSettings) -> None:
+        """Load and warm the version. Raises ``RaylineError`` where it cannot be, or does not fit."""
+        compute_on(settings.threads)
+        live = settings.live
+        self._scales = Scales(settings.memory_limit)
+        with self._scales.weighing(live.number, bundle_mb(live.path)):
+            self._served = Served.load(settings.service, live, (), storage=settings.storage)
+            answers_its_example(self._served)
+
+    def about(self) -> dict[str, Any]:
+        """Return what is held here: ``digest``, ``pid`` and ``memory``, JSON-ready."""
+        live = self._served.live
+        return {"digest": live.digest, "pid": os.getpid(), "memory": self._scales.report([live.number])}
+
+    def predict(self, requests: list[Rows]) -> list[Predictions | Exception]:
+        """Answer the rows of several requests in one pass; what is wrong with one of them is its own answer alone."""
+        return self._served.predict_many(requests)
