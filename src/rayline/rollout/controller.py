@@ -132,7 +132,7 @@ def call(service: str, storage: str, ports: Ports, method: str, *arguments: Any)
     while True:
         left = deadline - time.monotonic()
         try:
-            actor = _controller(service, storage, ports)
+            actor = controller(service, storage, ports)
             raw = ray.get(getattr(actor, method).remote(*arguments), timeout=max(0.1, left))
             return RolloutState.from_json(raw)
         except ray.exceptions.RayTaskError as error:
@@ -164,7 +164,8 @@ def actor_name(service: str) -> str:
     return f"rollout:{service}"
 
 
-def _controller(service: str, storage: str, ports: Ports) -> Any:
+def controller(service: str, storage: str, ports: Ports) -> Any:
+    """Return the actor of a service, started where there is none. Ray must be connected."""
     import ray
 
     armed = os.environ.get(failpoints.VARIABLE)
