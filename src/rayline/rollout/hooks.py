@@ -75,6 +75,8 @@ def within(seconds: float, work: Callable[[], Any], what: str) -> Any:
     thread = threading.Thread(target=run, name=what, daemon=True)
     thread.start()
     thread.join(seconds)
+    if errors and isinstance(errors[0], ServiceError):
+        raise errors[0]
     if errors:
         raise ServiceError(f"{what} failed: {type(errors[0]).__name__}: {errors[0]}.") from errors[0]
     if not outcome:
@@ -91,13 +93,12 @@ def _post(address: str, body: Body, timeout: float) -> None:
     )
 
     def send() -> int:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return int(answer.status)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ServiceError(f"webhook '{address}' answered {error.code}.") from None
 
-    try:
-        # A server that sends a byte now and then would outlive the socket's own timeout.
-        within(timeout, send, f"webhook '{address}'")
-    except ServiceError as error:
-        if isinstance(error.__cause__, urllib.error.HTTPError):
-            raise ServiceError(f"webhook '{address}' answered {error.__cause__.code}.") from error
-        raise
+    # A server that sends a byte now and then would outlive the socket's own timeout.
+    within(timeout, send, f"webhook '{address}'")

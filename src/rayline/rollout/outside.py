@@ -65,7 +65,8 @@ def queried(address: str, query: str, seconds: float) -> float:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/v1/query?{asked}", timeout=seconds) as answer:
             raw = json.loads(answer.read(ANSWER_BYTES))
     except urllib.error.HTTPError as error:
-        raise ServiceError(f"Prometheus at {address} answered {error.code}: {_said(error)}.") from error
+        with error:
+            raise ServiceError(f"Prometheus at {address} answered {error.code}: {_said(error)}.") from None
     except (OSError, ValueError) as error:
         raise ServiceError(f"Prometheus at {address} cannot be asked: {error}.") from error
     return _value(raw, address)
