@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -79,8 +80,8 @@ def _heading(state: RolloutState, now: float) -> Text:
     return Text.from_markup("  ".join(words))
 
 
-def _message(state: RolloutState) -> Text:
-    return Text.from_markup(f"  {escape(state.message)}")
+def _message(state: RolloutState) -> RenderableType:
+    return Padding(escape(state.message), (0, 0, 0, 2))
 
 
 def _shares(state: RolloutState) -> RenderableType:
