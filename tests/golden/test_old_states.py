@@ -1,5 +1,6 @@
 """States and bundles that an older Rayline wrote: they load, and give the very numbers that they gave then.
 
+``rollout_format_1.json`` was made by revision d27e5dd: a canary at 10 % in the middle of its first analysis.
 ``features_format_1.json`` and ``bundle_of_format_1`` were made by revision 3ee93d6: a state of each of its four kinds,
 40 request rows, the numbers that it made of them (float32, as bytes) and the predictions of an untrained network.
 """
@@ -15,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayline.errors import SchemaError
+from rayline.errors import SchemaError, ServiceError
 from rayline.features.transform import FittedFeatureSet
 from rayline.registry.bundle import Bundle
+from rayline.rollout.policy import Seen, decide
+from rayline.rollout.state import FORMAT, RolloutState
 
 HERE = Path(__file__).parent
 
@@ -71,3 +74,24 @@ def test_a_bundle_of_format_1_answers_as_it_did(then: dict[str, Any], tmp_path: 
 def test_a_state_of_a_newer_format_says_what_to_do(then: dict[str, Any]) -> None:
     with pytest.raises(SchemaError, match=r"format 99 is unknown: .* Use the Rayline that wrote it, or make it anew"):
         FittedFeatureSet.from_json({**then["state"], "format": 99})
+
+
+def test_a_rollout_of_format_1_goes_on_where_it_was() -> None:
+    state = RolloutState.from_json(json.loads((HERE / "rollout_format_1.json").read_text(encoding="utf-8")))
+    assert (state.phase, state.weight, state.step, state.to_json()["format"]) == ("Progressing", 10, 1, FORMAT)
+    run = state.analysis
+    assert run is not None
+    assert run.baseline is not None
+    assert [tally.successful for tally in run.tallies] == [1, 1]
+
+    after = decide(state, Seen(observation=run.baseline), run.due)
+
+    assert after.analysis is not None
+    assert after.analysis.rounds == 2
+    assert after.analysis.tallies[0].last is not None
+    assert "too few samples" in after.analysis.tallies[0].last.reason
+
+
+def test_a_rollout_of_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ServiceError, match="has format 99; this version of Rayline reads 1 and 2"):
+        RolloutState.from_json({"format": 99})

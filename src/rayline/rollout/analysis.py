@@ -18,6 +18,10 @@ from rayline.serving.observation import ArmStats
 __all__ = ["ALL_BOUNDS", "RELATIVE", "Measurement", "Verdict", "judge", "judge_external", "label"]
 
 
+LIKELY = 0.05
+"""The chance at which a slice that seems to break its limit is no longer passed over; it takes less to fail it."""
+
+
 class Measurement(Struct, frozen=True):
     """What one condition gave at one moment.
 
@@ -59,7 +63,8 @@ def judge(
     (see ``intervals``); else chance could have done it, and the verdict is Inconclusive until more samples decide. Of
     several limits the worst verdict counts; each gets its part of ``alpha`` (Bonferroni), and so do slices: the whole
     has one half of it and the slices share the other. (For the question whether any slice fails, Bonferroni's rule is
-    the first step of Holm's.)
+    the first step of Holm's.) Of many slices some always seem to break a limit: one that does holds everything up only
+    where less than ``LIKELY`` speaks for chance.
 
     Args:
         condition: what to measure, and its limits; not one that is measured outside.
@@ -157,34 +162,49 @@ def _by_slice(
 ) -> Measurement:
     whole = _whole(condition, stable, canary, names, alpha / 2)
     mine, theirs = slices(condition, canary), slices(condition, stable)
-    large = [
-        name
-        for name, stats in sorted(mine.items())
-        if min(_sizes(condition, stats, theirs.get(name, ArmStats()))) >= condition.minimum_samples
-    ]
-    parts = {
-        name: _whole(
-            condition, theirs.get(name, ArmStats()), mine[name], names, alpha / 2 / len(large), f"slice {name}"
-        )
-        for name in large
-    }
+    pairs = {name: (theirs.get(name, ArmStats()), stats) for name, stats in sorted(mine.items())}
+    large = {name: pair for name, pair in pairs.items() if _large_enough(condition, *pair)}
+    parts = _parts(condition, large, names, alpha / 2)
     few = f"; {len(mine) - len(large)} of {len(mine)} slices have too few samples" if len(large) < len(mine) else ""
     failed = {name: each for name, each in parts.items() if each.verdict == "Failed"}
     if failed:
-        name = max(failed, key=lambda each: _worse_by(condition, failed[each]))
+        name, found = _worst(condition, failed)
         others = f"; {len(failed)} of {len(large)} slices fail" if len(failed) > 1 else ""
-        return replace(failed[name], reason=f"{failed[name].reason}{others}{few}", slice=name)
-    if whole.verdict in ("Failed", "Error", "Inconclusive"):
+        return replace(found, reason=f"{found.reason}{others}{few}", slice=name)
+    if whole.verdict != "Successful":
         return whole
     if not parts:
-        none = "no slice is counted: name columns in service.slices" if not mine else "no slice has enough samples"
+        none = "no slice has enough samples" if mine else "no slice is counted: name columns in service.slices"
         return replace(whole, verdict="Inconclusive", reason=f"{whole.reason}; {none}")
+    doubtful = _doubtful(condition, large, parts, names)
+    if doubtful:
+        name, found = _worst(condition, doubtful)
+        return replace(found, verdict="Inconclusive", slice=name)
+    _, found = _worst(condition, parts)
+    return replace(whole, reason=f"{whole.reason}; of {len(parts)} slices none fails, worst: {found.reason}{few}")
+
+
+Pairs = Mapping[str, tuple[ArmStats, ArmStats]]
+
+
+def _parts(condition: MetricCondition, pairs: Pairs, names: tuple[str, str], alpha: float) -> dict[str, Measurement]:
+    return {name: _whole(condition, *pair, names, alpha / len(pairs), f"slice {name}") for name, pair in pairs.items()}
+
+
+def _doubtful(
+    condition: MetricCondition, pairs: Pairs, parts: Mapping[str, Measurement], names: tuple[str, str]
+) -> dict[str, Measurement]:
+    """Return the slices that let nothing pass: not proven where they must be, else likely to break their limit."""
     unsure = {name: each for name, each in parts.items() if each.verdict != "Successful"}
-    if unsure and condition.proven:
-        name = max(unsure, key=lambda each: _worse_by(condition, unsure[each]))
-        return replace(unsure[name], verdict="Inconclusive", slice=name)
+    if condition.proven or not unsure:
+        return unsure
+    likely = _parts(condition, pairs, names, LIKELY * chances(condition))
+    return {name: each for name, each in unsure.items() if likely[name].verdict == "Failed"}
+
+
+def _worst(condition: MetricCondition, parts: Mapping[str, Measurement]) -> tuple[str, Measurement]:
     name = max(parts, key=lambda each: _worse_by(condition, parts[each]))
-    return replace(whole, reason=f"{whole.reason}; of {len(parts)} slices none fails, worst: {parts[name].reason}{few}")
+    return name, parts[name]
 
 
 def _drift(
@@ -220,9 +240,9 @@ def _worse_by(condition: MetricCondition, measured: Measurement) -> float:
     return -gap if condition.measure in ("accuracy", "agreement") else gap
 
 
-def _sizes(condition: MetricCondition, canary: ArmStats, stable: ArmStats) -> tuple[int, ...]:
-    both = (samples(condition, canary), samples(condition, stable))
-    return both if compares(condition) else both[:1]
+def _large_enough(condition: MetricCondition, stable: ArmStats, canary: ArmStats) -> bool:
+    arms = (canary, stable) if compares(condition) else (canary,)
+    return min(samples(condition, each) for each in arms) >= condition.minimum_samples
 
 
 def _shown(sizes: tuple[int, ...]) -> str:

@@ -33,14 +33,18 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, value, value)
 
 
-def spent(alpha: float, look: int) -> float:
+def spent(alpha: float, look: int, planned: int = 1) -> float:
     """Return the chance to err that look number ``look`` (from 1) may use, so that all looks together use ``alpha``.
 
-    The shares ``1 / (look (look + 1))`` add up to 1 however many looks there will be, and by the union bound the whole
-    errs with at most ``alpha`` whatever the looks have in common (alpha spending: K. K. G. Lan and D. L. DeMets,
-    "Discrete sequential boundaries for clinical trials", Biometrika 70, 1983).
+    The ``planned`` looks share one half equally. Look ``j`` beyond them gets ``1 / (j (j + 1))`` of the other half, and
+    these shares add up to 1 however many there will be. By the union bound the whole errs with at most ``alpha``,
+    whatever the looks have in common (alpha spending: K. K. G. Lan and D. L. DeMets, "Discrete sequential boundaries
+    for clinical trials", Biometrika 70, 1983).
     """
-    return alpha / (look * (look + 1))
+    if look <= planned:
+        return alpha / 2 / planned
+    beyond = look - planned
+    return alpha / 2 / (beyond * (beyond + 1))
 
 
 @cache

@@ -90,7 +90,7 @@ def measured(
     of that each condition that decides an equal share.
     """
     deciding = max(1, sum(not condition.dry_run for condition in config.metrics))
-    level = spent(alpha / deciding, run.rounds + 1)
+    level = spent(alpha / deciding, run.rounds + 1, config.count)
     counts = read.observation.since(run.baseline) if read.observation is not None else None
     found = tuple(_one(condition, arms, read, counts, level) for condition in config.metrics)
     tallies = tuple(_tallied(tally, each) for tally, each in zip(run.tallies, found, strict=True))
