@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from msgspec.structs import replace
+
 from rayline.config import HookConfig
 from rayline.errors import BundleError, NotFoundError, RolloutRefused, StaleController, UsageError
 from rayline.rollout import verbs
@@ -119,8 +121,9 @@ class Engine:
         """
         with self._lock:
             current = self._state
-            if current is not None and current.id == order.id:
-                return current
+            known = self._files.known(order.id)
+            if known is not None:  # the order was sent twice; another one may have followed since
+                return known
             if current is not None:
                 verbs.refuse_second(current, _wish(order))
             self._service = None  # it may have been deployed anew since
@@ -143,7 +146,8 @@ class Engine:
                 earlier=current,
                 hooks=order.hooks,
             )
-            return self._save(state)
+            # A verb to the rollout before that comes once more, late, must not act on this one.
+            return self._save(replace(state, requests=current.requests if current else ()))
 
     def _aim(self, order: Order, stable: int) -> tuple[Plan, LiveVersion, str]:
         """Return the steps, the canary, and what is to be said of them."""

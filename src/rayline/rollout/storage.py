@@ -115,6 +115,12 @@ class RolloutFiles:
             rows = _rows(connection, "SELECT state FROM rollouts WHERE id = (SELECT current FROM service)")
         return self._parsed(rows[0][0]) if rows else None
 
+    def known(self, rollout: str) -> RolloutState | None:
+        """Return the rollout of an id, or None. Raises ``ServiceError`` where it is damaged."""
+        with self._reading() as connection:
+            rows = _rows(connection, "SELECT state FROM rollouts WHERE id = ?", rollout)
+        return self._parsed(rows[0][0]) if rows else None
+
     def write(self, state: RolloutState) -> None:
         """Make ``state`` the current rollout's, on disk when this returns; an earlier rollout is kept as it was.
 
@@ -268,8 +274,8 @@ class RolloutFiles:
             ) from error
 
 
-def _rows(connection: sqlite3.Connection | None, query: str) -> list[Any]:
-    return [] if connection is None else connection.execute(query).fetchall()
+def _rows(connection: sqlite3.Connection | None, query: str, *values: str) -> list[Any]:
+    return [] if connection is None else connection.execute(query, values).fetchall()
 
 
 @contextmanager

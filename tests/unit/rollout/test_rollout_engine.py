@@ -317,6 +317,20 @@ def test_an_order_and_a_verb_that_are_sent_twice_act_once(world: World) -> None:
     assert world.weights == {1: 80, 2: 20}
 
 
+def test_what_comes_once_more_after_another_rollout_began_changes_nothing(world: World) -> None:
+    first = world.start(2, CANARY)
+    world.settle()
+    request = new_id()
+    world.engine.ask(request, lambda state, now: verbs.abort(state, now, reason="no"))
+    world.settle()
+    second = world.start(3, CANARY)
+    world.settle()
+    assert world.engine.start(_order(first)).id == first.id
+    world.engine.ask(request, lambda state, now: verbs.abort(state, now, reason="no"))
+    world.settle()
+    assert (world.state.id, world.state.phase, world.weights) == (second.id, "Progressing", {1: 90, 3: 10})
+
+
 def test_verbs_without_a_rollout_say_how_to_begin_one(world: World) -> None:
     with pytest.raises(NotFoundError, match=r"service 'bikes' has no rollout\. `rayline rollout start bikes`"):
         world.ask(verbs.pause)
