@@ -42,7 +42,7 @@ def outlook(state: RolloutState, now: float) -> tuple[Span, ...]:
     whole = timing.expected(state.plan)
     spans = []
     for place, step in enumerate(state.plan.steps):
-        if state.final or place < state.step:
+        if state.final or place < state.step or (place == state.step and state.step_done):
             spans.append(NOTHING)
         elif place == state.step:
             spans.append(_span(step, timing.left(state, now), state.analysis))
@@ -61,7 +61,7 @@ def _span(step: PlanStep, seconds: float | None, run: AnalysisRun | None) -> Spa
         return PERSON
     if isinstance(step, Ask):  # decided as soon as the data say
         return Span(0.0, seconds)
-    if isinstance(step, Analyse) and seconds > 0.0:
+    if isinstance(step, Analyse):
         config = step.config
         gone = max((tally.inconclusive + tally.failed for tally in run.tallies), default=0) if run else 0
         spare = max(0, config.inconclusive_limit + config.failure_limit - gone)

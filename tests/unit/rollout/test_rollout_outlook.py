@@ -59,7 +59,9 @@ def test_what_is_left_shrinks_as_time_goes_by_and_grows_by_what_gave_no_verdict(
     world.clock.now += 2
     assert left(world)[1] == Span(8.0, 28.0)
     world.run(3)
-    world.run(5)
+    world.clock.now += 5
+    assert left(world)[1] == Span(0.0, 20.0), "the last measurement is due"
+    world.settle()
     assert left(world)[:2] == (NOTHING, NOTHING), "the analysis is over"
     world.run(100)
     assert left(world)[2] == Span(200.0, 200.0)
