@@ -160,10 +160,10 @@ class MemoryFiles(RolloutFiles):
         self.close()
         self._disk[1].close()
 
-    def write(self, state: RolloutState) -> None:
+    def write(self, state: RolloutState, at: float = 0.0) -> None:
         """Make a rollout the current one."""
         self._before("persist")
-        super().write(state)
+        super().write(state, at)
         self._after("persist")
 
     def _exists(self) -> bool:

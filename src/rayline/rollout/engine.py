@@ -95,7 +95,7 @@ class Engine:
         self._files.claim()
         self._state = self._files.read()
         if self._state is not None:
-            clock.not_before(max(self._state.updated, self._state.progressed))
+            clock.not_before(max(self._files.clock(), self._state.updated, self._state.progressed))
         self._service: ServicePort | None = None
         self._read_back = self._state is None or self._state.settled
         self._outbox = Outbox(ports, self._storage, clock)
@@ -327,7 +327,7 @@ class Engine:
     def _save(self, state: RolloutState) -> RolloutState:
         if state is not self._state:
             state = announced(self._state, state)
-            self._files.write(state)
+            self._files.write(state, self._clock())
             self._state = state
             self._changed.notify_all()
         return state

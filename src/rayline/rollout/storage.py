@@ -32,7 +32,7 @@ BUSY_S = 10.0
 ROLLOUTS = "CREATE TABLE rollouts (id TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID"
 SERVICE = """CREATE TABLE service (
     one INTEGER PRIMARY KEY CHECK (one = 1), current TEXT, generation INTEGER NOT NULL, fence INTEGER NOT NULL,
-    beats INTEGER NOT NULL, glance TEXT NOT NULL
+    beats INTEGER NOT NULL, glance TEXT NOT NULL, clock REAL NOT NULL
 )"""
 
 Signs = tuple[int, int]
@@ -121,10 +121,16 @@ class RolloutFiles:
             rows = _rows(connection, "SELECT state FROM rollouts WHERE id = ?", rollout)
         return self._parsed(rows[0][0]) if rows else None
 
-    def write(self, state: RolloutState) -> None:
+    def clock(self) -> float:
+        """Return what the clock of whoever wrote last showed, as Unix time; 0 before the first."""
+        with self._reading() as connection:
+            rows = _rows(connection, "SELECT clock FROM service")
+        return float(rows[0][0]) if rows else 0.0
+
+    def write(self, state: RolloutState, at: float = 0.0) -> None:
         """Make ``state`` the current rollout's, on disk when this returns; an earlier rollout is kept as it was.
 
-        A writer without a claim takes one.
+        A writer without a claim takes one. ``at`` is what its clock shows.
 
         Raises:
             StaleController: another controller has taken over, and nothing was written.
@@ -139,8 +145,9 @@ class RolloutFiles:
             reach("write.before")
             with self._told(), _transaction(claim.connection) as cursor:
                 cursor.execute(
-                    "UPDATE service SET current = ?, generation = generation + 1 WHERE fence = ? AND generation = ?",
-                    (state.id, claim.fence, claim.generation),
+                    "UPDATE service SET current = ?, clock = ?, generation = generation + 1 "
+                    "WHERE fence = ? AND generation = ?",
+                    (state.id, at, claim.fence, claim.generation),
                 )
                 if cursor.rowcount != 1:
                     raise self._stale(cursor, claim)
@@ -249,7 +256,7 @@ class RolloutFiles:
             # Replicas remember the highest number they were given: one that begins anew must lie above those of a
             # file that was taken away.
             first = int(time.time())
-            cursor.execute("INSERT INTO service VALUES (1, ?, 1, ?, 0, '')", (current, first))
+            cursor.execute("INSERT INTO service VALUES (1, ?, 1, ?, 0, '', 0.0)", (current, first))
             rows = [(each.id, json.dumps(each.to_json())) for each in states.values()]
             cursor.executemany("INSERT INTO rollouts VALUES (?, ?)", rows)
             cursor.execute(f"PRAGMA user_version = {LAYOUT}")

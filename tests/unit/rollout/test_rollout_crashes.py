@@ -244,3 +244,17 @@ def test_a_clock_that_was_set_back_while_no_controller_ran_makes_no_pause_longer
     world.restarted()
     assert world.run(31).phase == "Healthy"
     world.engine.close()
+
+
+def test_a_day_that_a_restart_saw_and_the_next_one_does_not_holds_no_analysis_up() -> None:
+    """Found by the state machine: what was due is measured from the last write, not from the last decision."""
+    world = World(Path("nowhere"), files=MemoryFiles())
+    world.start(2, plan_of("canary"))
+    world.settle()
+    world.clock.jumped = 86_400.0
+    world.restarted()
+    world.run(1, FINE)
+    world.clock.jumped = 0.0
+    world.restarted()
+    assert [world.run(1, FINE) for _ in range(12)][-1].phase == "Healthy"
+    world.engine.close()
