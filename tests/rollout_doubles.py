@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from rayline.errors import NotFoundError, ServiceError, TrackingError
+from rayline.config import Placement
+from rayline.errors import NotFoundError, ServiceError, StaleController, TrackingError
 from rayline.registry.store import Point, Version
 from rayline.rollout.ports import Ports
 from rayline.serving.observation import ArmStats, Observation, latency_bucket
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 SERVICE = "bikes"
 
@@ -112,6 +113,8 @@ def fresh_world() -> dict[str, Any]:
         "plan": TrafficPlan.first(SERVICE, live_version(1)).to_json(),
         "stats": {},
         "calls": [],
+        "fence": 0,
+        "doubled": False,
         "service_down": "",
         "broken": {},
         "aliases": {"champion": 1},
@@ -136,6 +139,7 @@ class ServiceDouble:
         before: hears what is about to happen, and may raise.
         after: hears what has happened, and may raise.
         traffic: counts that each observation finds more, by version.
+        fence: that its changes carry.
     """
 
     def __init__(
@@ -145,11 +149,17 @@ class ServiceDouble:
         before: Hook = quiet,
         after: Hook = quiet,
         traffic: Callable[[int, int], ArmStats] | None = None,
+        fence: int | None = None,
     ) -> None:
+        self._fence = fence
         self._cell = cell
         self._before = before
         self._after = after
         self._traffic = traffic
+
+    def fenced(self, fence: int) -> ServiceDouble:
+        """Return this service for one controller."""
+        return ServiceDouble(self._cell, before=self._before, after=self._after, traffic=self._traffic, fence=fence)
 
     def plan(self) -> TrafficPlan:
         """Return the plan in force."""
@@ -169,6 +179,20 @@ class ServiceDouble:
         """Move traffic."""
         return self._change("set_weights", [stable, dict(weights)], lambda plan: plan.weighing(stable, weights))
 
+    def set_mirror(self, mirror: Mirror | None) -> int:
+        """Send copies of requests."""
+        details = [mirror.number, mirror.percent] if mirror else None
+        return self._change("set_mirror", details, lambda plan: plan.mirroring(mirror))
+
+    def set_routes(self, routes: Sequence[HeaderRoute]) -> int:
+        """Send requests with a header to a version."""
+        details = [[each.header, each.value, each.number] for each in routes]
+        return self._change("set_routes", details, lambda plan: plan.routing(routes))
+
+    def place(self, number: int, placement: Placement) -> None:
+        """Place a version."""
+        self._change("place", [number, placement], lambda plan: plan.placing(number, placement))
+
     def observe(self) -> Observation:
         """Return the counts."""
         world = self._cell.read()
@@ -185,9 +209,15 @@ class ServiceDouble:
         self._before(what)
         with self._cell.changed() as world:
             _refuse_down(world)
+            if self._fence is not None:
+                if self._fence < world["fence"]:
+                    raise StaleController(f"number {self._fence} was overtaken by {world['fence']}")
+                world["fence"] = self._fence
             if what in world["broken"]:
                 raise ServiceError(world["broken"][what])
             plan = change(TrafficPlan.from_json(world["plan"]))
+            if world["doubled"]:  # as Ray may, which sends at least once
+                plan = change(plan)
             world["plan"] = plan.to_json()
             world["calls"].append([what, details, os.getpid()])
         self._after(what)

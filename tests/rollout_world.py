@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from rayline.rollout.engine import Engine, Order
 from rayline.rollout.plan import Plan
 from rayline.rollout.state import RolloutState
+from rayline.rollout.steady import SteadyClock
 from rayline.rollout.storage import RolloutFiles
 from rayline.serving.observation import ArmStats
 from rayline.serving.plan import TrafficPlan
@@ -18,17 +19,30 @@ from rollout_doubles import SERVICE, Cell, Hook, live_version, ports, quiet, ser
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that stands still until it is told.
+
+    Attributes:
+        now: what has really gone by.
+        jumped: by how much somebody has set the wall clock forward or back.
+    """
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
+        self.jumped = 0.0
 
     def __call__(self) -> float:
-        """Return Unix time."""
+        """Return what has really gone by."""
         return self.now
+
+    def steady(self) -> SteadyClock:
+        """Return the clock of a process that starts now."""
+        return SteadyClock(wall=lambda: self.now + self.jumped, monotonic=self)
 
 
 ids = (f"order-{number:05d}" for number in itertools.count())
+
+
+disks = itertools.count()
 
 
 class World:
@@ -41,21 +55,34 @@ class World:
         self.clock = Clock()
         self.folder = folder
         self.files = files or RolloutFiles(folder, SERVICE)
+        self.zombies: list[Engine] = []
         self.ports = ports(self.cell, before=before, after=after)
         self.engine = self.restarted()
 
     def restarted(self) -> Engine:
         """Forget the engine, and let another one read back what is on disk."""
-        self.engine = Engine(self.files, self.ports, self.clock)
+        self.files.close()
+        self.engine = Engine(self.files, self.ports, self.clock.steady())
         return self.engine
+
+    def replaced(self) -> Engine:
+        """Let another engine take over while the old one, which is returned, does not know."""
+        old, self.files = self.engine, self.files.another()
+        self.zombies.append(old)
+        self.engine = Engine(self.files, self.ports, self.clock.steady())
+        return old
 
     def start(self, number: int, plan: Plan) -> RolloutState:
         """Begin a rollout."""
-        return self.engine.start(Order(next(ids), plan, live_version(number), None, "exp"))
+        return self.engine.start(Order(next(ids), "rollout", plan, live_version(number), None, "exp"))
 
-    def undo(self) -> RolloutState:
+    def undo(self, to: int | None = None) -> RolloutState:
         """Begin to return to what was stable before."""
-        return self.engine.start(Order(next(ids), None, None, None, "exp"))
+        return self.engine.start(Order(next(ids), "undo", None, None, None, "exp", to=to))
+
+    def retry(self) -> RolloutState:
+        """Begin the last rollout anew."""
+        return self.engine.start(Order(next(ids), "retry", None, None, None, "exp"))
 
     def ask(self, verb: Callable[..., RolloutState], **details: Any) -> RolloutState:
         """Apply a verb."""
@@ -73,7 +100,7 @@ class World:
     def settle(self) -> None:
         """Do all that can be done without time going by."""
         for _ in range(200):
-            if not (self.engine.tick() or self.engine.deliver()):
+            if not (self.engine.tick() or self.engine.deliver() or self.engine.notify()):
                 return
         raise AssertionError("the engine does not come to rest")
 
@@ -105,33 +132,42 @@ class World:
 
 
 class MemoryFiles(RolloutFiles):
-    """The files of a service's rollouts without a disk: what is written becomes JSON all the same."""
+    """The real storage on a database in memory, which all handles of one disk share; it lasts as long as one is open.
 
-    def __init__(self, *, before: Hook = quiet, after: Hook = quiet) -> None:
+    Args:
+        before: hears that something is about to be written, and may raise.
+        after: hears that it was.
+        disk: of another handle; a new one where there is none.
+    """
+
+    def __init__(
+        self, *, before: Hook = quiet, after: Hook = quiet, disk: tuple[str, sqlite3.Connection] | None = None
+    ) -> None:
         super().__init__("nowhere", SERVICE)
         self._before = before
         self._after = after
-        self._text: str | None = None
-        self._archived: dict[str, str] = {}
+        if disk is None:
+            name = f"file:rollout-{next(disks)}?mode=memory&cache=shared"
+            disk = (name, sqlite3.connect(name, uri=True, check_same_thread=False))
+        self._disk = disk
 
-    def read(self) -> RolloutState | None:
-        """Return the current rollout."""
-        return None if self._text is None else RolloutState.from_json(json.loads(self._text))
+    def another(self) -> MemoryFiles:
+        """Return another handle to the same disk."""
+        return MemoryFiles(before=self._before, after=self._after, disk=self._disk)
 
-    def write(self, state: RolloutState) -> None:
+    def gone(self) -> None:
+        """Let go of the disk and all that is on it."""
+        self.close()
+        self._disk[1].close()
+
+    def write(self, state: RolloutState, at: float = 0.0) -> None:
         """Make a rollout the current one."""
         self._before("persist")
-        self._text = json.dumps(state.to_json())
+        super().write(state, at)
         self._after("persist")
 
-    def archive(self, state: RolloutState) -> None:
-        """Keep an earlier one."""
-        self._archived[state.id] = json.dumps(state.to_json())
+    def _exists(self) -> bool:
+        return True
 
-    def history(self) -> tuple[RolloutState, ...]:
-        """Return all, the latest first."""
-        texts = dict(sorted(self._archived.items(), reverse=True))
-        current = self.read()
-        if current is not None:
-            texts = {current.id: json.dumps(current.to_json()), **texts}
-        return tuple(RolloutState.from_json(json.loads(text)) for text in texts.values())
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._disk[0], uri=True, isolation_level=None, check_same_thread=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from rayline.errors import NotFoundError, TrackingError, UsageError
+from rayline.config import Placement
+from rayline.errors import NotFoundError, StaleController, TrackingError, UsageError
 from rayline.registry.memory import MemoryStore
 from rayline.registry.store import Point
 from rayline.rollout.ports import Records, ServicePort
 from rayline.serving.live_state import LiveState
 from rayline.serving.observation import ArmStats, Observation
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rollout_doubles import SERVICE, Cell, FileCell, RecordsDouble, ServiceDouble, good, live_version, serve
 
 
@@ -31,6 +33,7 @@ class RealState:
         self._thread.start()
         self._state: LiveState = self._do(self._made(path))
         self.stats: dict[str, Any] = {}
+        self.fence: int | None = None
         self._replica = asyncio.run_coroutine_threadsafe(self._obey(), self._loop)
 
     def close(self) -> None:
@@ -42,14 +45,28 @@ class RealState:
     def plan(self) -> TrafficPlan:
         return TrafficPlan.from_json(self._do(self._state.plan()))
 
+    def fenced(self, fence: int) -> RealState:
+        twin = copy.copy(self)
+        twin.fence = fence
+        return twin
+
     def load(self, version: LiveVersion) -> None:
-        self._do(self._state.add(asdict(version), 5.0))
+        self._do(self._state.add(asdict(version), 5.0, self.fence))
 
     def unload(self, number: int) -> None:
-        self._do(self._state.remove(number))
+        self._do(self._state.remove(number, self.fence))
 
     def set_weights(self, *, stable: int, weights: Mapping[int, int]) -> int:
-        return self._do(self._state.weigh(stable, dict(weights), 5.0))
+        return self._do(self._state.weigh(stable, dict(weights), 5.0, self.fence))
+
+    def set_mirror(self, mirror: Mirror | None) -> int:
+        return self._do(self._state.mirror(asdict(mirror) if mirror else None, 5.0, self.fence))
+
+    def set_routes(self, routes: Sequence[HeaderRoute]) -> int:
+        return self._do(self._state.route([asdict(each) for each in routes], 5.0, self.fence))
+
+    def place(self, number: int, placement: Placement) -> None:
+        self._do(self._state.place(number, placement, 5.0, self.fence))
 
     def observe(self) -> Observation:
         return Observation.from_json(self._do(self._state.observe()))
@@ -71,6 +88,7 @@ class RealState:
                 plan = TrafficPlan.from_json(answer["plan"])
                 report["generation"] = plan.generation
                 report["loaded"] = {str(version.number): version.digest for version in plan.versions}
+                report["placed"] = {str(version.number): version.placement for version in plan.versions}
 
 
 Feed = Callable[[int, ArmStats], None]
@@ -115,6 +133,47 @@ def test_traffic_goes_to_loaded_versions_only(service: tuple[ServicePort, Feed])
     with pytest.raises(UsageError):
         port.set_weights(stable=1, weights={1: 90, 2: 10})
     assert port.plan().weights == {1: 100}
+
+
+def test_mirror_routes_and_placement_hold_when_told_and_are_ended_with_their_version(
+    service: tuple[ServicePort, Feed],
+) -> None:
+    port, _ = service
+    port.load(live_version(2))
+    route = HeaderRoute("x-team", "blue", 2)
+    for _ in range(2):
+        mirrored = port.set_mirror(Mirror(2, 20))
+    for _ in range(2):
+        routed = port.set_routes([route])
+    for _ in range(2):
+        port.place(2, "remote")
+    plan = port.plan()
+    assert (plan.mirror, plan.routes, plan.version(2).placement) == (Mirror(2, 20), (route,), "remote")
+    assert plan.generation == routed + 1 == mirrored + 2, "doing it twice changes nothing"
+    port.unload(2)
+    assert (port.plan().mirror, port.plan().routes) == (None, ())
+    with pytest.raises(UsageError):
+        port.set_mirror(Mirror(9, 20))
+
+
+def test_a_controller_that_was_replaced_changes_nothing(service: tuple[ServicePort, Feed]) -> None:
+    port, _ = service
+    old, new = port.fenced(4), port.fenced(5)
+    old.load(live_version(2))
+    new.set_weights(stable=1, weights={1: 90, 2: 10})
+    before = port.plan()
+    for change in (
+        lambda: old.load(live_version(3)),
+        lambda: old.set_weights(stable=1, weights={1: 10, 2: 90}),
+        lambda: old.set_mirror(Mirror(2, 1)),
+        lambda: old.set_routes([HeaderRoute("x", "y", 2)]),
+        lambda: old.place(2, "remote"),
+        lambda: old.unload(2),
+    ):
+        with pytest.raises(StaleController):
+            change()
+    assert port.plan() == before == old.plan()
+    new.set_weights(stable=1, weights={1: 100})
 
 
 def test_weights_must_add_up(service: tuple[ServicePort, Feed]) -> None:

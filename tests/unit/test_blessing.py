@@ -17,7 +17,8 @@ from rayline.project import Project
 from rayline.registry.memory import MemoryStore
 from rayline.registry.store import Version
 from rayline.rollout import commands, verbs
-from rayline.rollout.moves import begin, entered
+from rayline.rollout.entering import entered
+from rayline.rollout.moves import begin
 from rayline.rollout.plan import Plan
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles

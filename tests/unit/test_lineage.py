@@ -138,7 +138,8 @@ def test_rollouts_of_a_version_are_its_traffic(project: Project) -> None:
     try:
         (canary,), (stable,) = (lineage(project.config, number).traffic for number in ("2", "1"))
     finally:
-        (project.storage / "services" / "table" / "rollout.json").unlink()
+        files.close()
+        (project.storage / "services" / "table" / "rollout.db").unlink()
 
     assert (canary.role, canary.other, canary.phase, canary.highest) == ("canary", 1, "Degraded", 10)
     assert (canary.began, canary.ended, canary.message) == (100.0, 160.0, "accuracy fell")

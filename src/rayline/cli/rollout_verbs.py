@@ -39,7 +39,7 @@ def start(
     project.connect()
     number = project.store.version(name, version).number
     state = release.start(project, number, plan=steps, force=force)
-    return _watched(project) if wait else show.rollout(state)
+    return _watched(project.config.name, project.storage) if wait else show.rollout(state)
 
 
 @rollout.command(sort_key=1)
@@ -57,7 +57,7 @@ def status(
 
     project = named_project(name, config)
     if watch and not json:
-        return show.watched_rollout(commands.watch(name, storage=project.storage))
+        return _watched(name, project.storage)
     state = commands.status(name, storage=project.storage)
     if wait or watch:
         *_, state = commands.watch(name, storage=project.storage)
@@ -108,9 +108,30 @@ def abort(
 
 
 @rollout.command(sort_key=6)
-def undo(name: Service, /, *, config: ProjectFile = None) -> int:
-    """Return all traffic to the version that was stable before the last rollout."""
-    return _ask("undo", name, config)
+def retry(name: Service, /, *, config: ProjectFile = None) -> int:
+    """Try the version that was taken back once more, from the first step."""
+    return _ask("retry", name, config)
+
+
+@rollout.command(sort_key=7)
+def undo(
+    name: Service,
+    /,
+    *,
+    to: Annotated[int | None, Parameter(help="An earlier stable version; default: the one before this.")] = None,
+    config: ProjectFile = None,
+) -> int:
+    """Return all traffic to the version that was stable before the last rollout, or to an earlier one."""
+    return _ask("undo", name, config, to=to)
+
+
+@rollout.command(sort_key=8)
+def history(name: Service, /, *, config: ProjectFile = None, json: Json = False) -> int:
+    """List all rollouts of a service, the latest first: versions, phase, reason and how long each took."""
+    from rayline.rollout import commands
+
+    show.rollouts(commands.history(name, storage=named_project(name, config).storage), as_json=json)
+    return 0
 
 
 def _ask(verb: str, name: str, config: Path | None, **details: object) -> int:
@@ -126,9 +147,7 @@ def _ask(verb: str, name: str, config: Path | None, **details: object) -> int:
     return 1 if verb == "undo" and state.phase != "Healthy" else 0
 
 
-def _watched(project: object) -> int:
-    from rayline.project import Project
+def _watched(name: str, storage: str | Path) -> int:
     from rayline.rollout import commands
 
-    assert isinstance(project, Project)
-    return show.watched_rollout(commands.watch(project.config.name, storage=str(project.storage)))
+    return show.watched_rollout(commands.watch(name, storage=storage), lambda: commands.arms(name, storage=storage))

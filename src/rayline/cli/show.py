@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rayline.offline import Predicted
     from rayline.preview import PlannedStep
     from rayline.release import Released
+    from rayline.rollout.glance import Glance
     from rayline.rollout.state import RolloutState
     from rayline.scaffold import Scaffold
 
@@ -272,23 +273,40 @@ def rollout(state: RolloutState, *, as_json: bool = False) -> int:
     return _said_no(state)
 
 
-def watched_rollout(states: Iterable[RolloutState]) -> int:
-    """Draw a rollout anew at each change until it ends or waits; return its exit code."""
-    from rich.live import Live
+def watched_rollout(states: Iterable[RolloutState], look: Callable[[], Glance | None]) -> int:
+    """Draw a rollout anew until it ends or waits; return its exit code. ``look`` gives what both arms did lately."""
+    from rayline.cli.rollout_screen import watched
 
-    from rayline.cli.rollout_picture import picture
+    return _said_no(watched(console, states, look))
 
-    code = 0
-    with Live(console=console, refresh_per_second=8) as live:
-        for state in states:
-            code = _said_no(state)
-            live.update(picture(state))
-    return code
+
+def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False) -> None:
+    """Print all rollouts of a service, the latest first."""
+    from rayline.cli.rollout_picture import history_table
+
+    if as_json:
+        _json([_rollout_line(each) for each in found])
+    else:
+        console.print(history_table(found))
+
+
+def _rollout_line(state: RolloutState) -> dict[str, Any]:
+    return {
+        "id": state.id,
+        "kind": state.kind,
+        "strategy": state.plan.strategy,
+        "stable": state.stable,
+        "canary": state.canary,
+        "phase": state.phase,
+        "reason": state.message,
+        "began": state.began,
+        "seconds": state.seconds,
+    }
 
 
 def _said_no(state: RolloutState) -> int:
     """Return 1 where it was taken back, or waits because an analysis gave no verdict; a planned pause is no refusal."""
-    return 1 if state.phase == "Degraded" or state.paused_for == "verdict" else 0
+    return 1 if state.phase == "Degraded" or state.paused_for in ("verdict", "breach") else 0
 
 
 def _json(value: Any) -> None:

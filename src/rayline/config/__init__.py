@@ -31,6 +31,7 @@ from rayline.config.gates import (
     InvarianceConfig,
 )
 from rayline.config.history import JoinConfig, OnlineConfig, WindowConfig
+from rayline.config.hooks import HookConfig
 from rayline.config.model import ModelConfig
 from rayline.config.project import Config
 from rayline.config.reading import load, parse, plain, typed, with_values
@@ -91,6 +92,7 @@ __all__ = [
     "FeaturesConfig",
     "FunctionConfig",
     "GateConfig",
+    "HookConfig",
     "ImageConfig",
     "InvarianceConfig",
     "JoinConfig",

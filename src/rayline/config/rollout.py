@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from rayline.config.analysis import AnalysisConfig, BackgroundConfig
 from rayline.config.duration import Duration, Wait, as_seconds
+from rayline.config.hooks import HookConfig
 from rayline.config.section import NonNegative, Percent, Positive, Section, Share
 from rayline.config.service import Placement
 
@@ -147,7 +148,7 @@ class RolloutConfig(Section, frozen=True, kw_only=True):
     loaded. ``placement`` is the canary's while it is tried; it gets the stable version's once it has taken over.
     Nothing may stand still for longer than ``progress_deadline``, or the canary goes back. By chance alone, a canary
     as good as its limits is taken back in at most ``1 - confidence`` of rollouts. Going back to one of the last
-    ``rollback_window`` stable versions skips the steps.
+    ``rollback_window`` stable versions skips the steps. ``hooks`` are told of what happens.
     """
 
     strategy: Strategy = "canary"
@@ -163,6 +164,7 @@ class RolloutConfig(Section, frozen=True, kw_only=True):
     progress_deadline: Duration = 600.0
     confidence: Share = 0.95
     rollback_window: Annotated[int, Meta(ge=0)] = 3
+    hooks: tuple[HookConfig, ...] = ()
 
     def __post_init__(self) -> None:
         as_seconds(self, "bake")

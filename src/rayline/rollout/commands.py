@@ -1,7 +1,8 @@
 """The verbs of a rollout as functions: what the command line and the flow call.
 
-``start``, ``promote``, ``pause``, ``resume``, ``abort`` and ``undo`` need a Ray connection and return as soon as the
-decision is on disk. ``status``, ``last``, ``watch`` and ``wait`` read the storage folder alone.
+``start``, ``promote``, ``pause``, ``resume``, ``abort``, ``retry``, ``undo`` need a Ray connection and return as soon
+as the decision is on disk. ``status``, ``last``, ``history``, ``arms``, ``watch`` and ``wait`` read the storage folder
+alone, while the controller writes to it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from rayline.config import RolloutConfig
 from rayline.errors import NotFoundError, ServiceError, suggestion
 from rayline.rollout.controller import call, new_id
 from rayline.rollout.engine import Order
+from rayline.rollout.glance import Glance
 from rayline.rollout.plan import Plan
 from rayline.rollout.ports import LIVE, Ports
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles, Sign
+from rayline.rollout.storage import RolloutFiles, Signs
 from rayline.serving.names import service_folder
 
 if TYPE_CHECKING:
@@ -59,19 +61,37 @@ def start(
         NotFoundError: the service does not run.
     """
     plan = Plan.from_config(rollout, ports.task(version))
-    order = Order(new_id(), plan, version, tracking_uri, experiment or name, note)
+    order = Order(new_id(), "rollout", plan, version, tracking_uri, experiment or name, note, rollout.hooks)
     return call(name, str(storage), ports, "start", order)
 
 
-def undo(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:
+def undo(name: str, *, storage: str | Path, to: int | None = None, ports: Ports = LIVE) -> RolloutState:
     """Begin to return all traffic, at once, to what was stable before the last finished rollout.
+
+    Args:
+        name: the service.
+        storage: the project's state folder.
+        to: the number of an earlier stable version; None for the one before this.
+        ports: as of ``start``.
 
     Raises:
         RolloutRefused: a rollout is under way (abort that one), or there is nothing to return to.
         NotFoundError: there was no rollout, or the service does not run.
     """
     state = status(name, storage=storage)
-    order = Order(new_id(), None, None, state.tracking_uri, state.experiment)
+    order = Order(new_id(), "undo", None, None, state.tracking_uri, state.experiment, hooks=state.hooks, to=to)
+    return call(name, str(storage), ports, "start", order)
+
+
+def retry(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutState:
+    """Begin the last rollout anew, from its first step, after its canary was taken back.
+
+    Raises:
+        RolloutRefused: it was not taken back.
+        NotFoundError: there was no rollout, or the service does not run.
+    """
+    state = status(name, storage=storage)
+    order = Order(new_id(), "retry", None, None, state.tracking_uri, state.experiment, hooks=state.hooks)
     return call(name, str(storage), ports, "start", order)
 
 
@@ -96,6 +116,19 @@ def resume(name: str, *, storage: str | Path, ports: Ports = LIVE) -> RolloutSta
 def abort(name: str, *, storage: str | Path, reason: str = "aborted by a person", ports: Ports = LIVE) -> RolloutState:
     """Return all traffic to the stable version at once. Raises ``RolloutRefused`` where the rollout has ended."""
     return _ask(name, storage, ports, "abort", reason=reason)
+
+
+def history(name: str, *, storage: str | Path) -> tuple[RolloutState, ...]:
+    """Return all rollouts of a service, the latest first. Raises ``NotFoundError`` where there was none."""
+    status(name, storage=storage)
+    return RolloutFiles(storage, name).history()
+
+
+def arms(name: str, *, storage: str | Path) -> Glance | None:
+    """Return what the controller saw of both versions last; None where it has not looked at this rollout yet."""
+    files = RolloutFiles(storage, name)
+    state, seen = files.read(), Glance.from_text(files.glance())
+    return seen if state is not None and seen is not None and seen.rollout == state.id else None
 
 
 def last(name: str, *, storage: str | Path) -> RolloutState | None:
@@ -143,7 +176,7 @@ class _Seen:
     """A rollout as it was read, and the signs from just before: what is written in between shows as a change."""
 
     files: RolloutFiles
-    signs: tuple[Sign, Sign]
+    signs: Signs
     state: RolloutState
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Hands the notes of a rollout to the tracking store."""
+"""Hands the notes of a rollout to those they are for: the tracking store, or a hook."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from contextlib import suppress
 
 from rayline.errors import NotFoundError
 from rayline.registry.store import Point
+from rayline.rollout.failpoints import reach
+from rayline.rollout.hooks import tell
 from rayline.rollout.notes import (
+    CallHook,
     Decisions,
     DropAlias,
     FinishRun,
@@ -23,7 +26,7 @@ ARTIFACT = "rollout/decisions.json"
 
 
 def deliver(note: Note, model: str, runs: Mapping[str, str], records: Records) -> str | None:
-    """Write one note.
+    """Write one note to the tracking store.
 
     Args:
         note: what to write.
@@ -38,6 +41,21 @@ def deliver(note: Note, model: str, runs: Mapping[str, str], records: Records) -
         TrackingError: the store cannot be reached now.
         RaylineError: the store will never take it.
     """
+    name = type(note).__name__
+    reach(f"{name}.before")
+    run = _delivered(note, model, runs, records)
+    reach(f"{name}.after")
+    return run
+
+
+def call(note: CallHook) -> None:
+    """Tell one hook. Raises ``ServiceError`` where it cannot be told, or says that it failed."""
+    reach("CallHook.before")
+    tell(note.hook, note.body)
+    reach("CallHook.after")
+
+
+def _delivered(note: Note, model: str, runs: Mapping[str, str], records: Records) -> str | None:
     match note:
         case SetAlias(alias=alias, number=number):
             records.set_alias(model, alias, number)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from rayline.config import HookConfig
 from rayline.rollout.account import (
     decided,
     ended_analysis,
@@ -16,7 +17,7 @@ from rayline.rollout.account import (
     weighed,
     with_points,
 )
-from rayline.rollout.notes import DropAlias, FinishRun, Note, OpenRun, SetAlias, TagVersion, without
+from rayline.rollout.notes import CallHook, DropAlias, FinishRun, Note, OpenRun, SetAlias, TagVersion, without
 from rayline.rollout.plan import MirrorTraffic, Plan, RouteHeader, SetWeight
 from rayline.rollout.state import (
     Action,
@@ -59,6 +60,7 @@ def begin(
     request: str = "",
     note: str = "",
     earlier: RolloutState | None = None,
+    hooks: tuple[HookConfig, ...] = (),
 ) -> RolloutState:
     """Return a new rollout, about to load its canary. What ``earlier`` left for the tracking store is taken along.
 
@@ -84,6 +86,7 @@ def begin(
         requests=(request,) if request else (),
         notes=earlier.notes if earlier else (),
         runs=earlier.runs if earlier and earlier.notes else {},
+        hooks=hooks,
     )
     tags = {
         "rayline.kind": "rollout",
@@ -196,6 +199,13 @@ def unwritten(state: RolloutState, note: Note, now: float, error: str) -> Rollou
     state = replace(state, notes=without(state.notes, note))
     reason = f"{type(note).__name__} was refused by the tracking store: {error}"
     return decided(state, now, "untracked", reason, message=state.message)
+
+
+def unheard(state: RolloutState, note: CallHook, now: float, error: str, attempts: int) -> RolloutState:
+    """Return the state without a call of a hook that failed for good; that is a decision on record too."""
+    state = replace(state, notes=without(state.notes, note))
+    reason = f"a hook was not told of '{note.body['event']}', tried {attempts} times: {error}"
+    return decided(state, now, "hook failed", reason, message=state.message)
 
 
 def _healthy(state: RolloutState, now: float) -> RolloutState:

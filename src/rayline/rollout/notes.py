@@ -1,8 +1,8 @@
-"""What a rollout wants written to the tracking store: an outbox that is emptied beside the traffic, never before it.
+"""What a rollout wants told: an outbox that is emptied beside the traffic, never before it.
 
-Notes to the registry and notes to runs are two lanes: each is delivered in order, and neither waits for the other.
-Delivering a note twice leaves the same result, but for ``OpenRun``, which a crash in the wrong moment leaves behind as
-an empty run. Pure.
+Notes to the registry, notes to runs and calls of hooks are three lanes: each is delivered in order, and none waits for
+another. Delivering a note twice leaves the same result, but for ``OpenRun``, which a crash in the wrong moment leaves
+behind as an empty run, and for a hook, which hears the same ``id`` twice. Pure.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+from rayline.config import HookConfig
 
 POINTS_KEPT = 20_000
 
@@ -68,12 +70,26 @@ class TagVersion(Struct, frozen=True, tag="tag_version"):
     tags: dict[str, str]
 
 
-Note = OpenRun | Points | Decisions | FinishRun | SetAlias | DropAlias | TagVersion
-Lane = Literal["registry", "runs"]
+class CallHook(Struct, frozen=True, tag="call_hook"):
+    """Tell a hook what happened.
+
+    Attributes:
+        hook: who is told, and how.
+        body: JSON-ready: ``id, event, rollout, service, kind, stable, canary, phase, step, weight, reason, at``.
+    """
+
+    hook: HookConfig
+    body: dict[str, str | int | float]
+
+
+Note = OpenRun | Points | Decisions | FinishRun | SetAlias | DropAlias | TagVersion | CallHook
+Lane = Literal["registry", "runs", "hooks"]
 
 
 def lane(note: Note) -> Lane:
     """Return the lane that a note travels in."""
+    if isinstance(note, CallHook):
+        return "hooks"
     return "registry" if isinstance(note, SetAlias | DropAlias | TagVersion) else "runs"
 
 

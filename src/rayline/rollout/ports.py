@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rayline.serving.observation import Observation
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 if TYPE_CHECKING:
-    from rayline.config import Task
+    from rayline.config import Placement, Task
     from rayline.registry.store import Point, Version
 
 
@@ -18,8 +18,13 @@ class ServicePort(Protocol):
     """A live service. Doing anything twice leaves the same result as doing it once.
 
     Every method raises ``ServiceError`` where the service did not answer as it must, which may pass, and a
-    ``UsageError`` or ``BundleError`` where trying again cannot help.
+    ``UsageError`` or ``BundleError`` where trying again cannot help. What changes something raises ``StaleController``
+    where a higher fencing number was seen.
     """
+
+    def fenced(self, fence: int) -> ServicePort:
+        """Return this service for one controller, whose changes carry its fencing number."""
+        ...
 
     def plan(self) -> TrafficPlan:
         """Return the traffic plan in force."""
@@ -35,6 +40,18 @@ class ServicePort(Protocol):
 
     def set_weights(self, *, stable: int, weights: Mapping[int, int]) -> int:
         """Move traffic between live versions; return the plan's generation once every replica follows it."""
+        ...
+
+    def set_mirror(self, mirror: Mirror | None) -> int:
+        """Give a live version copies of requests, or nobody; return once every replica follows."""
+        ...
+
+    def set_routes(self, routes: Sequence[HeaderRoute]) -> int:
+        """Send requests that carry a header to a version, by these routes alone; return once every replica follows."""
+        ...
+
+    def place(self, number: int, placement: Placement) -> None:
+        """Have a live version answered inline or from an application of its own; return once every replica follows."""
         ...
 
     def observe(self) -> Observation:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from rayline.config import Placement
+from rayline.config import HookConfig, Placement
 from rayline.errors import ServiceError
 from rayline.rollout.analysis import Measurement, Verdict
 from rayline.rollout.notes import Note
@@ -167,6 +167,7 @@ class RolloutState(Struct, frozen=True, kw_only=True):
         points: how many metric points were noted, which numbers them.
         tracking_uri: of MLflow; None is the one under ``storage``.
         experiment: that the rollout's run belongs to.
+        hooks: who is told of what happens.
     """
 
     id: str
@@ -199,6 +200,7 @@ class RolloutState(Struct, frozen=True, kw_only=True):
     notes: tuple[Note, ...] = ()
     runs: dict[str, str] = {}
     points: int = 0
+    hooks: tuple[HookConfig, ...] = ()
     format: int = FORMAT
 
     @property

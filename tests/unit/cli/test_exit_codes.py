@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,31 @@ def test_a_planned_pause_is_no_refusal_and_a_missing_verdict_is(
 ) -> None:
     RolloutFiles(tmp_path / ".rayline", "table").write(state(phase, paused_for))
     assert run(["rollout", "status", "table", *option, "--config", str(project(tmp_path))]) == code
+
+
+def test_the_history_is_read_from_storage_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(project(tmp_path))
+    assert run(["rollout", "history", "table", "--config", file]) == 2, "there was none"
+    files = RolloutFiles(tmp_path / ".rayline", "table")
+    files.write(state("Degraded"))
+    files.close()
+    capsys.readouterr()
+    assert run(["rollout", "history", "table", "--config", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "id": "r1",
+            "kind": "rollout",
+            "strategy": "canary",
+            "stable": 1,
+            "canary": 2,
+            "phase": "Degraded",
+            "reason": "",
+            "began": 1.0,
+            "seconds": 1.0,
+        }
+    ]
+    assert run(["rollout", "history", "table", "--config", file]) == 0
+    assert "v1 → v2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("phase", "code"), [("Healthy", 0), ("Degraded", 1), ("Paused", 1)])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rayline.config import AnalysisConfig, MetricCondition
-from rayline.errors import NotFoundError, RolloutRefused, ServiceError
+from rayline.errors import NotFoundError, RolloutRefused
 from rayline.rollout import verbs
 from rayline.rollout.controller import new_id
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
@@ -317,20 +317,23 @@ def test_an_order_and_a_verb_that_are_sent_twice_act_once(world: World) -> None:
     assert world.weights == {1: 80, 2: 20}
 
 
+def test_what_comes_once_more_after_another_rollout_began_changes_nothing(world: World) -> None:
+    first = world.start(2, CANARY)
+    world.settle()
+    request = new_id()
+    world.engine.ask(request, lambda state, now: verbs.abort(state, now, reason="no"))
+    world.settle()
+    second = world.start(3, CANARY)
+    world.settle()
+    assert world.engine.start(_order(first)).id == first.id
+    world.engine.ask(request, lambda state, now: verbs.abort(state, now, reason="no"))
+    world.settle()
+    assert (world.state.id, world.state.phase, world.weights) == (second.id, "Progressing", {1: 90, 3: 10})
+
+
 def test_verbs_without_a_rollout_say_how_to_begin_one(world: World) -> None:
     with pytest.raises(NotFoundError, match=r"service 'bikes' has no rollout\. `rayline rollout start bikes`"):
         world.ask(verbs.pause)
-
-
-def test_a_damaged_file_is_named_and_nothing_is_guessed(world: World) -> None:
-    started(world)
-    file = world.folder / "services" / SERVICE / "rollout.json"
-    file.write_text(file.read_text()[:100])
-    with pytest.raises(ServiceError, match=r"rollout\.json' is damaged: .*Move the file away"):
-        world.restarted()
-    file.write_text('{"format": 99}')
-    with pytest.raises(ServiceError, match="has format 99; this version of Rayline reads 1"):
-        world.restarted()
 
 
 def test_the_state_comes_back_as_it_was(world: World) -> None:
@@ -369,4 +372,4 @@ def test_what_is_not_on_disk_is_not_done() -> None:
 def _order(state: RolloutState) -> Any:
     from rayline.rollout.engine import Order
 
-    return Order(state.id, state.plan, state.canary_version, None, "exp")
+    return Order(state.id, "rollout", state.plan, state.canary_version, None, "exp")

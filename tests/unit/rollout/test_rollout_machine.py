@@ -1,25 +1,32 @@
 """Any order of verbs, traffic, failures and crashes: what may never happen does not happen.
 
 A crash ends the engine between any two effects: before or after an action, before or after the state is written. What
-comes back reads the files alone.
+comes back reads the database alone. A call may be lost, done without an answer, or done twice; a controller may go on
+that was replaced; somebody may set the clock. ``RAYLINE_MACHINE_EXAMPLES`` asks for more than the usual 100 stories.
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rayline.config import AnalysisConfig, MetricCondition
-from rayline.errors import NotFoundError, RolloutRefused, ServiceError
+from rayline.errors import NotFoundError, RolloutRefused, ServiceError, StaleController, TrackingError
 from rayline.rollout import verbs
+from rayline.rollout.controller import new_id
+from rayline.rollout.effects import NAMES
+from rayline.rollout.engine import Order
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.serving.plan import TrafficPlan
-from rollout_doubles import bad, good
+from rollout_doubles import bad, good, live_version
 from rollout_world import MemoryFiles, World
 
 LOOK = Analyse(
@@ -40,6 +47,12 @@ PLANS = (
 )
 
 
+EXAMPLES = int(os.environ.get("RAYLINE_MACHINE_EXAMPLES", "100"))
+STEPS = 25
+FUSES = st.one_of(st.none(), st.integers(0, 12))
+counted: Counter[str] = Counter()
+
+
 class Crash(BaseException):
     """The process is gone."""
 
@@ -50,8 +63,10 @@ class Rollouts(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.fuse = -1  # effects until the crash; never below zero
-        files = MemoryFiles(before=self.burn, after=self.burn)
-        self.world = World(Path("nowhere"), before=self.seen, after=self.done, files=files)
+        self.trouble = ""  # what happens to the next call: lost, unanswered, doubled
+        self.undead = False  # a controller that was replaced is at work
+        self.disk = MemoryFiles(before=self.burn, after=self.burn)
+        self.world = World(Path("nowhere"), before=self.seen, after=self.done, files=self.disk)
         self.aborted: set[str] = set()
         self.whole: set[int] = {1}  # versions that have had all the traffic as stable
         self.fed: set[str] = set()  # rollouts whose canary had traffic
@@ -66,6 +81,10 @@ class Rollouts(RuleBasedStateMachine):
     def seen(self, what: str) -> None:
         if what.startswith("set_alias champion"):
             assert int(what.rsplit(" ", 1)[1]) in self.whole, "champion moves only after all traffic has"
+        if self.trouble == "lost":
+            self.trouble = ""
+            counted["lost"] += 1
+            raise _lost(what)
         self.burn(what)
 
     def done(self, what: str) -> None:
@@ -73,15 +92,24 @@ class Rollouts(RuleBasedStateMachine):
         if plan.weights.get(plan.stable) == 100:
             self.whole.add(plan.stable)
         state = self.world.engine.state
-        if what == "set_weights" and state is not None and state.id in self.aborted:
+        counted["effects"] += 1
+        if what == "set_weights" and state is not None and state.id in self.aborted and not self.undead:
             assert plan.weights == {state.stable: 100}, "after an abort, traffic goes to stable alone"
+        if self.trouble == "unanswered":
+            self.trouble = ""
+            counted["unanswered"] += 1
+            raise _lost(what)
         self.burn(what)
 
-    def drive(self, work: Any) -> None:
-        """Do some work; where it is cut off, begin again from the files."""
+    def drive(self, work: Any, fuse: int | None = None) -> None:
+        """Do some work; where it is cut off, before or after its effect number ``fuse``, begin again from the disk."""
+        counted["steps"] += 1
+        if fuse is not None:
+            self.fuse = fuse
         try:
             work()
         except Crash:
+            counted["crashes"] += 1
             self.world.restarted()
         except (RolloutRefused, NotFoundError, ServiceError):
             pass
@@ -122,8 +150,9 @@ class Rollouts(RuleBasedStateMachine):
         seconds=st.sampled_from([0.1, 5.0, 40.0]),
         kind=st.sampled_from(["good", "bad", "none", "few"]),
         rounds=st.integers(1, 4),
+        fuse=FUSES,
     )
-    def live(self, seconds: float, kind: str, rounds: int) -> None:
+    def live(self, seconds: float, kind: str, rounds: int, fuse: int | None) -> None:
         for _ in range(rounds):
             state = self.state
             traffic = {}
@@ -131,12 +160,12 @@ class Rollouts(RuleBasedStateMachine):
                 arm = {"good": good(30), "bad": bad(30), "few": good(2)}[kind]
                 traffic = {state.stable: good(200), state.canary: arm}
                 self.fed.add(state.id)
-            self.drive(lambda traffic=traffic: self.world.run(seconds, traffic))
+            self.drive(lambda traffic=traffic: self.world.run(seconds, traffic), fuse)
 
-    @rule(ticks=st.integers(1, 3))
-    def tick(self, ticks: int) -> None:
+    @rule(ticks=st.integers(1, 3), fuse=FUSES)
+    def tick(self, ticks: int, fuse: int | None) -> None:
         for _ in range(ticks):
-            self.drive(self.world.engine.tick)
+            self.drive(self.world.engine.tick, fuse)
 
     @rule(after=st.integers(0, 6))
     def crash_soon(self, after: int) -> None:
@@ -145,6 +174,48 @@ class Rollouts(RuleBasedStateMachine):
     @rule()
     def crash_now(self) -> None:
         self.world.restarted()
+
+    @rule(trouble=st.sampled_from(["lost", "unanswered"]))
+    def call_goes_wrong(self, trouble: str) -> None:
+        self.trouble = trouble
+
+    @rule()
+    def every_call_runs_twice(self) -> None:
+        with self.world.cell.changed() as world:
+            world["doubled"] = not world["doubled"]
+
+    @rule(seconds=st.sampled_from([-86_400.0, -30.0, 30.0, 86_400.0]))
+    def somebody_sets_the_clock(self, seconds: float) -> None:
+        self.world.clock.jumped += seconds
+
+    @precondition(lambda self: not self.world.zombies)
+    @rule()
+    def replaced_without_knowing(self) -> None:
+        self.world.replaced()
+
+    @precondition(lambda self: self.world.zombies)
+    @rule(what=st.sampled_from(["tick", "deliver", "abort", "promote", "start"]))
+    def stale_controller_acts(self, what: str) -> None:
+        """Whatever one that was replaced tries, the database stays as its successor wrote it."""
+        zombie = self.world.zombies[0]
+        work: dict[str, Any] = {
+            "tick": zombie.tick,
+            "deliver": zombie.deliver,
+            "abort": lambda: zombie.ask(new_id(), lambda state, now: verbs.abort(state, now, reason="undead")),
+            "promote": lambda: zombie.ask(new_id(), lambda state, now: verbs.promote(state, now, full=True)),
+            "start": lambda: zombie.start(Order(new_id(), "rollout", PLANS[0], live_version(4), None, "exp")),
+        }
+        before = self.world.files.read()
+        self.fuse, self.undead = -1, True
+        try:
+            work[what]()
+        except StaleController:
+            counted["refused"] += 1
+        except (RolloutRefused, NotFoundError, ServiceError):
+            pass
+        finally:
+            self.undead = False
+        assert self.world.files.read() == before
 
     @precondition(lambda self: self.state is not None)
     @rule(down=st.booleans())
@@ -189,9 +260,18 @@ class Rollouts(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Once the world is well again, whatever was going on comes to rest where it said."""
-        self.fuse = -1
-        self.world.set(service_down="", store_down=False)
+        self.fuse, self.trouble = -1, ""
+        self.world.set(service_down="", store_down=False, doubled=False)
         self.world.restarted()
+        try:
+            self.comes_to_rest()
+        finally:
+            for zombie in self.world.zombies:
+                zombie.close()
+            self.disk.gone()
+            self.world.files.close()
+
+    def comes_to_rest(self) -> None:
         if self.state is None:
             return
         for _ in range(40):
@@ -209,11 +289,22 @@ class Rollouts(RuleBasedStateMachine):
         assert self.world.cell.read()["aliases"] == {"champion": ruling}
 
 
+def _lost(what: str) -> Exception:
+    return ServiceError("no answer came") if what in NAMES.values() else TrackingError("no answer came")
+
+
 def _first_look(plan: Plan) -> int:
     return next(place for place, step in enumerate(plan.steps) if isinstance(step, Analyse))
 
 
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
-    max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_the_stories_held_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs after the machine: without crashes, lost calls and stale controllers its word would be worth nothing."""
+    with capsys.disabled():
+        print(f"\nmachine: {dict(counted)}")
+    assert min(counted[what] for what in ("steps", "effects", "crashes", "lost", "unanswered", "refused")) > 0
