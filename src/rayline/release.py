@@ -189,7 +189,7 @@ def follow(project: Project, state: RolloutState) -> Released:
         if said != (state.weight, state.message):
             said = (state.weight, state.message)
             project.listener(RolloutMoved(state.phase, state.stable, state.canary, state.weight, state.message))
-    ok = state.phase in ("Healthy", "Progressing") or state.paused_for in ("promote", "hand")
+    ok = state.phase in ("Healthy", "Progressing", "Concluded") or state.paused_for in ("promote", "hand")
     ended = Released(state.canary, state.phase, state.message, service_url(project.config), ok)
     project.listener(Finished("release", state.seconds, False, f"{state.phase}: {state.message}"))
     return ended
@@ -284,11 +284,11 @@ def _refuse_taken_back(project: Project, version: int) -> None:
 
 
 def taken_back(project: Project, version: int) -> str | None:
-    """Return why the last rollout took a version back; None where it did not."""
+    """Return why the last rollout of a version took it back, or undid it; None where none did."""
     from rayline.rollout import commands
+    from rayline.rollout.past import taken_back as why_taken_back
 
-    state = commands.last(project.config.name, storage=str(project.storage))
-    if state is None:
+    name, storage = project.config.name, str(project.storage)
+    if commands.last(name, storage=storage) is None:
         return None
-    undone = state.kind == "undo" and state.phase == "Healthy" and state.stable == version
-    return state.message if undone or (state.phase == "Degraded" and state.canary == version) else None
+    return why_taken_back(commands.history(name, storage=storage), version) or None
