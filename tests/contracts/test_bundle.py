@@ -47,7 +47,9 @@ def test_a_loaded_bundle_answers_as_the_weights_say(task: str, tmp_path: Path) -
 
     assert bundle.task == task
     if task == "regression":
-        np.testing.assert_allclose(found.values, state[:, 0] * features.target_std + features.target_mean, rtol=2.0**-23)
+        np.testing.assert_allclose(
+            found.values, state[:, 0] * features.target_std + features.target_mean, rtol=2.0**-23
+        )
     else:
         logits = np.column_stack([np.zeros(len(state)), state[:, 0]]) if task == "binary" else state
         shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

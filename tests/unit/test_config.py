@@ -158,3 +158,9 @@ def test_a_date_needs_no_quotes(tmp_path: Path, written_as: str) -> None:
     override = f"features.columns={{day: {{kind: datetime, reference: {written_as}}}}}"
     found = config.load(written(tmp_path, MINIMAL), [override]).features.columns["day"]
     assert found.reference == written_as.strip("'")
+
+
+def test_on_is_a_key_of_a_hook_and_no_truth(tmp_path: Path) -> None:
+    file = written(tmp_path, MINIMAL)
+    file.write_text(file.read_text() + "rollout: {hooks: [{on: [abort], webhook: 'http://127.0.0.1/x'}]}\n")
+    assert config.load(file).rollout.hooks[0].on == ("abort",)

@@ -28,12 +28,23 @@ Each = TypeVar("Each", bound=Struct)
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves dates as the texts that were written: every date of a configuration is one, quoted or not."""
+    """Leaves dates, and keys, as the texts that were written: quoted or not, ``on`` is a key of a hook and no truth."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """Return what YAML says, dates and keys as they were written. Raises ``yaml.YAMLError``, ``ValueError``."""
+    return yaml.load(text, _Loader)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -56,7 +67,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not file.is_file():
         raise NotFoundError(f"configuration '{file}' does not exist. `rayline init DATA --target COLUMN` writes one.")
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        raw = read_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, days that no calendar has
         raise ConfigError(f"configuration '{file}' is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -109,7 +120,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"override '{override}' must read section.key=value, for instance train.epochs=5.")
     try:
-        value = yaml.load(text, _Loader)
+        value = read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         reason = getattr(error, "problem", None) or error
         raise ConfigError(

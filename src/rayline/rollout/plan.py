@@ -8,6 +8,7 @@ import yaml
 from msgspec import Struct
 
 from rayline.config import BackgroundConfig, Placement, RolloutConfig, Task, parse
+from rayline.config.reading import read_yaml
 from rayline.errors import ConfigError, NotFoundError
 from rayline.rollout.checks import check
 from rayline.rollout.steps import Analyse, Ask, Bake, Conclude, MirrorTraffic, Pause, PlanStep, RouteHeader, SetWeight
@@ -106,8 +107,8 @@ def load_plan(path: str | Path) -> RolloutConfig:
     if not file.is_file():
         raise NotFoundError(f"rollout plan '{file}' does not exist.")
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"rollout plan '{file}' is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"rollout plan '{file}' must be a mapping with 'strategy' or 'steps', as in configs/rollout.")
