@@ -35,6 +35,7 @@ TAG = "rayline.rollout"
 REASON_TAG = "rayline.rollout.reason"
 
 FORWARD_ATTEMPTS = {Load: 3, SetWeights: 5, SetMirror: 5, SetRoutes: 5, Place: 3, Unload: 5}
+TIDYING_ATTEMPTS = 30  # once all is decided there is no hurry: about two minutes, within which a service comes back
 UNDOABLE = {
     Load: "cannot be loaded",
     SetWeights: "cannot be given traffic",
@@ -180,7 +181,8 @@ def failed(state: RolloutState, action: Action, now: float, error: str, *, perma
     if not state.actions or state.actions[0].id != action.id:
         return state
     attempts = action.attempts + 1
-    hopeless = permanent or attempts >= FORWARD_ATTEMPTS[type(action)]
+    most = TIDYING_ATTEMPTS if state.final else FORWARD_ATTEMPTS[type(action)]
+    hopeless = permanent or attempts >= most
     if hopeless and not state.final:
         return gone_back(state, now, "failed", f"v{state.canary} {UNDOABLE[type(action)]}: {error}")
     if isinstance(action, SetWeights) and state.final and permanent:

@@ -285,7 +285,8 @@ class Rollouts(RuleBasedStateMachine):
         assert state.notes == ()
         ruling = state.canary if state.phase == "Healthy" else state.stable
         assert self.world.weights == {ruling: 100}
-        assert self.world.live == (ruling,)
+        if not any(decision.what == "gave up" for decision in state.decisions):  # then it says what it left loaded
+            assert self.world.live == (ruling,)
         assert self.world.cell.read()["aliases"] == {"champion": ruling}
 
 
@@ -299,7 +300,11 @@ def _first_look(plan: Plan) -> int:
 
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="RAYLINE_MACHINE_EXAMPLES" not in os.environ,  # the usual stories are always the same
 )
 
 
