@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 class Follower:
     """Keeps one replica's host on the newest plan. A dead live state is waited for; the last plan is served on."""
 
-    def __init__(self, service: str, replica: str, host: Host, me: Any) -> None:
+    def __init__(self, service: str, replica: str, host: Host, me: Any, actor: str = "") -> None:
         """Follow the plan of a service.
 
         Args:
@@ -30,6 +30,7 @@ class Follower:
             replica: this replica's name, which ends in its tag.
             host: what to keep up to date.
             me: the handle to this replica's actor.
+            actor: the name that Ray knows that actor by.
         """
         self._service = service
         self._replica = replica
@@ -40,7 +41,7 @@ class Follower:
         self._feedback: Feedback | None = None
         self._facts: Callable[[], dict[str, Any]] = dict
         self._received: list[int] = []
-        self._actor = _actor_name()
+        self._actor = actor
         self._thread = threading.Thread(target=self._run, name="rayline-follower", daemon=True)
 
     def first_plan(self) -> None:
@@ -125,10 +126,3 @@ class Follower:
             call(live_state_handle(self._service))
         except (ray.exceptions.RayError, ValueError):
             return  # the next poll tells the same
-
-
-def _actor_name() -> str:
-    """Return the name that Ray knows this process's actor by."""
-    import ray
-
-    return ray.get_runtime_context().get_actor_name() or ""

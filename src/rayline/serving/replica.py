@@ -94,7 +94,8 @@ class Replica:
         self.tag = tag
         load = partial(away.load, storage=settings.storage, execution=settings.execution, threads=settings.threads)
         self._host = Host(settings.service, self._changed, load, settings.memory_limit)
-        self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor)
+        actor = context.get_actor_name() or ""
+        self._follower = Follower(settings.service, f"replica-{tag}", self._host, context.current_actor, actor)
         self._follower.first_plan()
         self._log = FeedbackLog(service_folder(settings.storage, settings.service) / "feedback" / f"{tag}.jsonl")
         answers = Answers(tag)

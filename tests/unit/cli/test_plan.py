@@ -103,6 +103,7 @@ def test_a_version_that_was_taken_back_is_foreseen_to_be_refused(
 ) -> None:
     ended = SimpleNamespace(kind="rollout", phase="Degraded", canary=3, stable=2, message="its error rate was 0.4")
     monkeypatch.setattr("rayline.rollout.commands.last", lambda name, storage: ended)
+    monkeypatch.setattr("rayline.rollout.commands.history", lambda name, storage: (ended,))
     with live(2, {2: 100}) as port:
         wanted = loaded(tmp_path, port)
         finished(Project(wanted))
