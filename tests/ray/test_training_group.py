@@ -122,5 +122,7 @@ def actors() -> list[str]:
         ours |= more
     found = [titles[pid].removeprefix("ray::") for pid in ours if titles.get(pid, "").startswith("ray::")]
     return [
-        each for each in found if not each.startswith(("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_Autoscaling"))
+        each
+        for each in found
+        if not each.startswith(("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_Autoscaling", "_StatsActor"))
     ]

@@ -52,7 +52,8 @@ def _headline(source: CardSource) -> str:
 def _details(source: CardSource) -> tuple[Part, ...]:
     config, bundle, card = source.config, source.bundle, source.config.card
     model, training = bundle.manifest.model, source.training
-    train = with_values(config, training.get("params", {})).train
+    found = {key: value for key, value in training.get("params", {}).items() if key.startswith("train.")}
+    train = with_values(config, found).train
     own = {key: value for key, value in model.items() if key != "builder" and value not in ({}, None)}
     epochs = training.get("epochs")
     stopped = f"{epochs} epochs, the best was {training.get('best_epoch')}" if epochs else None
