@@ -30,6 +30,9 @@ from rayline.errors import ClusterError
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
 
+_replaced: dict[str, str | None] = {}
+"""Variables of the shell in whose place those of a token stand, until this process leaves the cluster."""
+
 _heads: dict[int, subprocess.Popen[bytes]] = {}
 """Heads that this process started, by process id: kept so that they are reaped when they are stopped here."""
 
@@ -116,6 +119,7 @@ def disconnect() -> None:
     if "ray" not in sys.modules:
         return
     importlib.import_module("ray").shutdown()
+    _forget_token()
     serve = sys.modules.get("ray.serve.context")
     if serve is not None:
         serve._set_global_client(None)
@@ -127,8 +131,27 @@ def use_token(path: str) -> None:
     Ray reads these variables when it is first imported. A driver may have imported it long before, so what Ray keeps of
     them is read anew; there is no public way to ask for that.
     """
+    variables = _token_environment(path)
+    for name in variables:
+        _replaced.setdefault(name, os.environ.get(name))
+    os.environ.update(variables)
+    _read_token_anew()
+
+
+def _forget_token() -> None:
+    """Undo ``use_token``: this process may start or join a cluster of its own next, which knows no such token."""
+    if not _replaced:
+        return
+    for name, value in _replaced.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    _replaced.clear()
+    _read_token_anew()
+
+
+def _read_token_anew() -> None:
     raylet: Any = importlib.import_module("ray._raylet")
-    os.environ.update(_token_environment(path))
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
 

@@ -12,10 +12,13 @@ os.environ.pop("RAY_AUTH_MODE", None)
 import ray
 from ray._private.authentication.authentication_token_setup import get_authentication_mode, AuthenticationMode
 from ray._raylet import AuthenticationTokenLoader
-from rayline.cluster import use_token
+from rayline.cluster import disconnect, use_token
 use_token({path!r})
 assert get_authentication_mode() == AuthenticationMode.TOKEN
 assert AuthenticationTokenLoader.instance().has_token()
+disconnect()
+assert "RAY_AUTH_MODE" not in os.environ
+assert get_authentication_mode() != AuthenticationMode.TOKEN
 print("token mode")
 """
 
