@@ -117,6 +117,7 @@ def test_a_live_service_captures_mirrors_and_judges_by_slice(live: Live) -> None
     assert sum(rows for rows, _ in two.shadow.slices.values()) == 80
 
     eventually(lambda: len(live.read_back("stable")) == len(live.read_back("shadow")) == 80, "all is captured")
+    eventually(lambda: all(each["_truth"] for each in live.read_back("stable").values()), "all truth is on disk")
     kept = live.read_back("stable")
     for answer in answers:
         for row, each in enumerate(answer["predictions"]):
