@@ -31,7 +31,7 @@ NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
 
 _replaced: dict[str, str | None] = {}
-"""Variables of the shell in whose place those of a token stand, until this process leaves the cluster."""
+"""Variables of the shell in whose place those of a cluster stand, until this process leaves it."""
 
 _heads: dict[int, subprocess.Popen[bytes]] = {}
 """Heads that this process started, by process id: kept so that they are reaped when they are stopped here."""
@@ -77,7 +77,7 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
         return
     with _only_one(Path(storage)):
         head = alive(storage) or _start(Path(storage), dict(environment or {}))
-    os.environ.update(head.environment)
+    _set(head.environment)
     use_token(head.token_path)
     _join(head.address)
 
@@ -119,7 +119,7 @@ def disconnect() -> None:
     if "ray" not in sys.modules:
         return
     importlib.import_module("ray").shutdown()
-    _forget_token()
+    _unset()
     serve = sys.modules.get("ray.serve.context")
     if serve is not None:
         serve._set_global_client(None)
@@ -131,15 +131,18 @@ def use_token(path: str) -> None:
     Ray reads these variables when it is first imported. A driver may have imported it long before, so what Ray keeps of
     them is read anew; there is no public way to ask for that.
     """
-    variables = _token_environment(path)
-    for name in variables:
-        _replaced.setdefault(name, os.environ.get(name))
-    os.environ.update(variables)
+    _set(_token_environment(path))
     _read_token_anew()
 
 
-def _forget_token() -> None:
-    """Undo ``use_token``: this process may start or join a cluster of its own next, which knows no such token."""
+def _set(variables: Mapping[str, str]) -> None:
+    for name in variables:
+        _replaced.setdefault(name, os.environ.get(name))
+    os.environ.update(variables)
+
+
+def _unset() -> None:
+    """Take back what the cluster needed: the next one of this process has another token, and maybe another ingress."""
     if not _replaced:
         return
     for name, value in _replaced.items():
