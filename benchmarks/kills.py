@@ -150,8 +150,8 @@ def killed_worker(rounds: int, chance: random.Random) -> Losses:
             kill_one(bench, WORKERS["worker"], process, chance.uniform(0.0, 0.95) * span, chance)
             bench.ended(process)
             losses.extra_s.append(time.perf_counter() - began - usual)
+            losses.killed = len(bench.hits)
             check_run(bench, seed, losses)
-        losses.killed = len(bench.hits)
     return losses
 
 
@@ -167,8 +167,8 @@ def killed_trial(rounds: int, chance: random.Random) -> Losses:
             kill_one(bench, WORKERS["trial"], process, chance.uniform(0.0, 0.95) * span, chance)
             bench.ended(process)
             losses.extra_s.append(time.perf_counter() - began - usual)
+            losses.killed = len(bench.hits)
             check_study(bench, seed, losses)
-        losses.killed = len(bench.hits)
     return losses
 
 
