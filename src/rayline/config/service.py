@@ -64,7 +64,8 @@ class ServiceConfig(Section, frozen=True, kw_only=True):
     ``request_timeout`` seconds, a request gets 503 with Retry-After. ``drain`` seconds are given to requests under way
     when a replica stops. ``threads`` compute one forward pass. ``execution`` is how networks are run: ``auto`` takes
     what measured fastest for the bundle; it speaks of the ready-made MLP, every other kind has one engine.
-    ``num_gpus`` are reserved for a replica, and the engines compute on the CPU all the same. ``placement`` is of stable versions; a rollout may place its canary otherwise.
+    ``num_gpus`` are reserved for a replica, and the engines compute on the CPU all the same. ``placement`` is of
+    stable versions; a rollout may place its canary otherwise.
     ``memory_limit_mb`` is of one replica: a version that would not fit is refused. ``slices`` are the columns by whose
     levels live counts are kept apart.
     """
