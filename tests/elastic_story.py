@@ -1,4 +1,4 @@
-"""A group of workers on a cluster that shrinks and grows, in a process of its own: prints what was seen as JSON.
+"""A group of workers on a cluster that shrinks and grows, in a process of its own: writes what was seen as JSON.
 
 Two nodes of one CPU each. When epoch 4 was told, one node is killed with its worker; when three epochs were trained by
 the worker that is left, a node joins; when three epochs were trained by two again, the rest runs at full speed.
@@ -48,7 +48,7 @@ def build(inputs: int, outputs: int, full_speed: str) -> nn.Module:
 
 
 def main(out: Path) -> None:
-    """Run the story and print it."""
+    """Run the story and write it to `story.json` (a cluster's processes write to the same standard output)."""
     group.RESIZE_EVERY_S = 2.0
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
@@ -69,11 +69,8 @@ def main(out: Path) -> None:
             full_speed.touch()
         training.result()
     trained = group_journal.worlds(out)
-    print(
-        json.dumps(
-            [{"epoch": each.epoch, "workers": trained[each.epoch], "loss": each.metrics["train_loss"]} for each in told]
-        )
-    )
+    seen = [{"epoch": each.epoch, "workers": trained[each.epoch], "loss": each.metrics["train_loss"]} for each in told]
+    (out / "story.json").write_text(json.dumps(seen))
     ray.shutdown()
     cluster.shutdown()
 

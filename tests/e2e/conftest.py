@@ -14,6 +14,8 @@ RAYS_OWN_WARNINGS = (
     "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning",
     "ignore:`use_polars` is deprecated:DeprecationWarning",
     "ignore:`use_arrow_tensor_v2` is deprecated:DeprecationWarning",
+    "ignore:unclosed file .*ray-data-dataset:ResourceWarning",
+    "ignore:Exception ignored in. .*ray-data-dataset:pytest.PytestUnraisableExceptionWarning",
 )
 
 

@@ -27,7 +27,7 @@ def test_two_workers_become_one_and_two_again_in_one_unbroken_curve(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    epochs = json.loads(done.stdout.splitlines()[-1])
+    epochs = json.loads((tmp_path / "run" / "story.json").read_text())
     assert [each["epoch"] for each in epochs] == list(range(1, 201))
     assert [workers for workers, _ in groupby(each["workers"] for each in epochs)] == [2, 1, 2]
     alone = fit_here(spec_of(epochs=200, patience=0, learning_rate=0.001), made_data(), tmp_path / "alone")
