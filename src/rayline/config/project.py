@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rayline.config.cluster import ClusterConfig
 from rayline.config.data import DataConfig
 from rayline.config.evaluation import EvaluateConfig
 from rayline.config.features import FeaturesConfig
@@ -31,4 +32,5 @@ class Config(Section, frozen=True, kw_only=True):
     service: ServiceConfig = ServiceConfig()
     rollout: RolloutConfig = RolloutConfig()
     card: CardConfig = CardConfig()
+    cluster: ClusterConfig = ClusterConfig()
     storage: str = ".rayline"
