@@ -124,6 +124,16 @@ class Load:
         wanted = seen() + count
         wait_for(lambda: seen() >= wanted, f"{count} more answers of version {number} with status {status}")
 
+    def all_waiting(self) -> None:
+        """Wait until each client waits for an answer: a version that stands still gets all of them in the end."""
+
+        def silent() -> bool:
+            before = len(self.answers)
+            time.sleep(0.5)
+            return len(self.answers) == before
+
+        wait_for(silent, "every client to wait")
+
     def _run(self) -> None:
         body = {"rows": self.world.rows[:1]}
         with httpx.Client(base_url=self.world.service.url, timeout=40) as client:

@@ -70,8 +70,11 @@ def test_its_death_costs_its_own_share_alone_is_counted_and_passes(world: World)
     world.split({1: 70, 2: 30})
     before = world.service.observe()
     with Load(world) as load:
-        os.kill(pid_of(world, 2), signal.SIGKILL)
-        load.more(1, number=2, status=503)
+        pid = pid_of(world, 2)
+        os.kill(pid, signal.SIGSTOP)
+        load.all_waiting()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: load.statuses(2)[503] > 0, "a request that its death cost")
         load.more(100, number=1)
         load.more(50, number=2, status=200)
     assert load.errors == []
