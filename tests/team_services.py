@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ UNPACKED = ROOT / ".services"
 """Where ``tests/services/packages.sh`` unpacks Debian's packages."""
 
 POSTGRESQL = "usr/lib/postgresql/15/bin"
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0  # how long only decides how late a failure is told
 
 
 def free_port() -> int:
@@ -282,7 +283,7 @@ def s3(folder: Path, name: str = "team") -> Iterator[Bucket]:
 def mlflow_server(
     folder: Path, backend: str, artifacts: str, env: Mapping[str, str], *, workers: int = 1, port: int = 0
 ) -> Process:
-    """Return MLflow's server, not yet started.
+    """Return MLflow's server as ``cluster/mlflow-server.sh`` starts it, not yet started.
 
     Args:
         folder: for its log and its temporary files.
@@ -293,19 +294,20 @@ def mlflow_server(
         port: on the loopback; 0 picks one.
     """
     port = port or free_port()
-    # The driver is named: the one that SQLAlchemy 2.1 takes without a name is another one than MLflow's own.
-    backend = backend.replace("postgresql://", "postgresql+psycopg2://")
-    where = ["--backend-store-uri", backend, "--artifacts-destination", artifacts, "--workers", str(workers)]
-    return Process(
-        "MLflow's server",
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *where],
-        port,
-        folder / "mlflow.log",
-        # Its processes for jobs would outlive it.
-        {**env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        {"cwd": folder},
-        lambda: healthy(port),
-    )
+    settings = {
+        "PYTHON": sys.executable,
+        # The driver is named: the one that SQLAlchemy 2.1 takes without a name is another one than MLflow's own.
+        "MLFLOW_BACKEND_URI": backend.replace("postgresql://", "postgresql+psycopg2://"),
+        "MLFLOW_ARTIFACTS": artifacts,
+        "MLFLOW_PORT": str(port),
+        "MLFLOW_WORKERS": str(workers),
+        "MLFLOW_STATE": str(folder),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its processes for jobs would outlive it
+    }
+    script = str(ROOT / "cluster" / "mlflow-server.sh")
+    command, log = ["bash", script], folder / "mlflow.log"
+    ready = partial(healthy, port)
+    return Process("MLflow's server", command, port, log, {**env, **settings}, {"cwd": folder}, ready)
 
 
 def healthy(port: int, path: str = "/health") -> bool:
