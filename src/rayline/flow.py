@@ -19,6 +19,7 @@ from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
 from rayline.ledger import Record
 from rayline.libraries import refuse_options
+from rayline.progress import TrainProgress
 from rayline.project import SKEW_ROWS, Project, Result
 from rayline.tracked import settled, unsettled
 
@@ -164,11 +165,15 @@ def train(project: Project, data: Record) -> Record:
             if after:
                 project.listener(Resumed("train", after, config.train.epochs))
 
+            shown = TrainProgress(config.name, prepared.facts.rows["train"], config.train.epochs)
+
             def on_epoch(report: Any) -> None:
+                shown.epoch(report)
                 if run.epoch(report) and report.epoch > after:
                     project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
 
             result = train_once(spec, arrays, folder, on_epoch)
+            shown.ended()
             run.trained(result)
         return {
             "run_id": run.run_id,

@@ -13,7 +13,7 @@ from typing import Any
 
 from rayline.cluster import NAMESPACE
 from rayline.errors import ClusterError, RaylineError, ServiceError, StaleController
-from rayline.rollout import failpoints, verbs
+from rayline.rollout import failpoints, gauges, verbs
 from rayline.rollout.engine import Engine, Order
 from rayline.rollout.files import rollout_files
 from rayline.rollout.ports import Ports
@@ -86,6 +86,7 @@ class Controller:
         # A thread of its own: a version may take long to load, and the controller is at work all the same.
         while not self._stale.wait(BEAT_S):
             self._safely(self._engine.beat)
+            self._safely(lambda: gauges.shown(self._engine.state))
 
     def _look_around(self) -> None:
         while not self._stale.wait(BEAT_S):
