@@ -9,8 +9,10 @@ PEERS := .venv-peers
 PEERS_PINS := benchmarks/peers/requirements.txt
 KSERVE := .venv-kserve
 KSERVE_PINS := tests/kserve/requirements.txt
+SERVICES := .venv-services
+SERVICES_PINS := tests/services/requirements.txt
 
-.PHONY: demo test test-feast test-kserve bench-peers lint setup lock clean
+.PHONY: demo test test-services test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -30,6 +32,11 @@ test-feast: $(FEAST)/.ready
 # kserve's client does not install beside our pins either: it is asked as a process of an environment of its own.
 test-kserve: $(READY) $(KSERVE)/.ready
 	KSERVE_PYTHON=$(CURDIR)/$(KSERVE)/bin/python $(BIN)/python -m pytest tests/kserve
+
+# PostgreSQL, Prometheus and an S3 server, from Debian's packages and PyPI; .ci/run runs it after `make test`.
+test-services: $(SERVICES)/.ready
+	tests/services/packages.sh
+	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest tests/services
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -62,6 +69,9 @@ endef
 $(FEAST)/.ready: $(READY) $(FEAST_PINS)
 	$(call beside,$(FEAST),$(FEAST_PINS))
 
+$(SERVICES)/.ready: $(READY) $(SERVICES_PINS)
+	$(call beside,$(SERVICES),$(SERVICES_PINS))
+
 $(PEERS)/.ready: $(READY) $(PEERS_PINS)
 	$(call beside,$(PEERS),$(PEERS_PINS))
 
@@ -84,4 +94,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) $(SERVICES) .services .mypy_cache .ruff_cache .pytest_cache .hypothesis

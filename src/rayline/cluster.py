@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from rayline.errors import ClusterError
+from rayline.storage import folder_of
 
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
@@ -75,8 +76,8 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
         os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
         _join(named)
         return
-    with _only_one(Path(storage)):
-        head = alive(storage) or _start(Path(storage), dict(environment or {}))
+    with _only_one(folder_of(storage)):
+        head = alive(storage) or _start(folder_of(storage), dict(environment or {}))
     _set(head.environment)
     use_token(head.token_path)
     _join(head.address)
@@ -85,7 +86,7 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
 def alive(storage: str | Path) -> LocalCluster | None:
     """Return the local cluster of ``storage`` where its head process still runs, else None. Does not load Ray."""
     try:
-        head = LocalCluster(**json.loads(_record(Path(storage)).read_text(encoding="utf-8")))
+        head = LocalCluster(**json.loads(_record(folder_of(storage)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return head if _is_head(head.pid) else None
@@ -95,7 +96,7 @@ def stop(storage: str | Path) -> bool:
     """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running."""
     head = alive(storage)
     if head is None:
-        _record(Path(storage)).unlink(missing_ok=True)
+        _record(folder_of(storage)).unlink(missing_ok=True)
         return False
     disconnect()
     started = _descendants(head.pid)
@@ -106,7 +107,7 @@ def stop(storage: str | Path) -> bool:
     _kill(head.pid, started)
     if head.pid in _heads:
         _heads.pop(head.pid).wait()
-    _record(Path(storage)).unlink(missing_ok=True)
+    _record(folder_of(storage)).unlink(missing_ok=True)
     return True
 
 

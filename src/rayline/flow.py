@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import blessing, experiment, release
+from rayline import blessing, experiment, release, storage
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
 from rayline.ledger import Record
 from rayline.libraries import refuse_options
+from rayline.progress import TrainProgress
 from rayline.project import SKEW_ROWS, Project, Result
 from rayline.tracked import settled, unsettled
 
@@ -164,11 +165,15 @@ def train(project: Project, data: Record) -> Record:
             if after:
                 project.listener(Resumed("train", after, config.train.epochs))
 
+            shown = TrainProgress(config.name, prepared.facts.rows["train"], config.train.epochs)
+
             def on_epoch(report: Any) -> None:
+                shown.epoch(report)
                 if run.epoch(report) and report.epoch > after:
                     project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
 
             result = train_once(spec, arrays, folder, on_epoch)
+            shown.ended()
             run.trained(result)
         return {
             "run_id": run.run_id,
@@ -266,7 +271,7 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
 
 def bless(project: Project, data: Record, trained: Record, scored: Record) -> Record:
     """Judge the Bundle by its gates, beside the champion on the same rows, and by its behavioural tests."""
-    bundle = Path(scored.result["bundle"])
+    bundle = storage.fetch(Path(scored.result["bundle"]))
     rival = blessing.rival_of(project, bundle)
 
     def do() -> Result:

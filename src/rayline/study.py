@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline import experiment, warm_start
+from rayline import experiment, storage, warm_start
 from rayline.config import Config, Space, plain, with_values
 from rayline.errors import RaylineError
 from rayline.events import Notice, Resumed, TrialEnded, TrialEpoch
 from rayline.ledger import Record
+from rayline.progress import StudyProgress
 from rayline.project import Project, Result
 
 if TYPE_CHECKING:
@@ -56,14 +57,21 @@ def searched(project: Project, data: Record) -> Result:
             told: tuple[str, ...] = ()
             if config.tune.warm_start:
                 earlier, told = warm_start.remembered(project.store, config, space, prepared.facts.digest, folder)
-            hears = _Hears(project, config, log, variants, list(told))
+            hears = _Hears(project, config, log, variants, _progress(config, prepared), list(told))
             if log.resumed:
                 hears.resumed(folder)
             for each in told:
                 project.listener(Notice(each))
             variants.prepare_ahead(space, config.tune.trials, hears.notice)
             found = tune(
-                config, variants.data_for, folder, hears.trial, earlier, on_epoch=hears.epoch, notice=hears.notice
+                config,
+                variants.data_for,
+                folder,
+                hears.trial,
+                earlier,
+                on_epoch=hears.epoch,
+                on_running=hears.progress.running,
+                notice=hears.notice,
             )
             page = hears.page(_sheet(config, space, prepared, found, hears.notices), folder / PAGE_FOLDER)
             log.finished(found)
@@ -80,10 +88,12 @@ class _Hears:
     config: Config
     log: experiment.StudyLog
     variants: Variants
+    progress: StudyProgress
     notices: list[str] = field(default_factory=list)
 
     def trial(self, trial: Trial) -> None:
         """Keep a trial that has ended, and tell the user of one that is new."""
+        self.progress.trial(trial)
         if self.log.trial(trial, self._prepared(trial)):
             self.project.listener(_event(self.config, trial))
 
@@ -113,6 +123,7 @@ class _Hears:
 
         try:
             page = write_page(sheet, folder)
+            storage.keep(folder)
         except Exception as error:  # noqa: BLE001 - the trials are done, and worth more than their picture
             self.notice(f"the Study's page could not be written: {type(error).__name__}: {error}")
             return None
@@ -126,6 +137,15 @@ class _Hears:
             return self.variants.prepared_for(with_values(self.config, trial.params))
         except RaylineError:  # why the trial failed
             return None
+
+
+def _progress(config: Config, prepared: Prepared) -> StudyProgress:
+    from rayline.training.metrics import direction
+
+    assert config.tune is not None
+    names = config.tune.objectives or (config.train.metric,)
+    objectives = {f"valid_{name}": direction(name, prepared.features.task) for name in names}
+    return StudyProgress(config.name, config.tune.trials, objectives)
 
 
 def _sheet(

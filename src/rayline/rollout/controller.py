@@ -13,12 +13,12 @@ from typing import Any
 
 from rayline.cluster import NAMESPACE
 from rayline.errors import ClusterError, RaylineError, ServiceError, StaleController
-from rayline.rollout import failpoints, verbs
+from rayline.rollout import failpoints, gauges, verbs
 from rayline.rollout.engine import Engine, Order
+from rayline.rollout.files import rollout_files
 from rayline.rollout.ports import Ports
 from rayline.rollout.state import RolloutState
 from rayline.rollout.steady import SteadyClock
-from rayline.rollout.storage import RolloutFiles
 
 TICK_S = 0.2
 WAITING_TICK_S = 1.0
@@ -37,7 +37,7 @@ class Controller:
         """Read the rollout back and go on with it in the background."""
         if not _restarted():
             failpoints.arm_from_environment()
-        self._engine = Engine(RolloutFiles(storage, service), ports, SteadyClock())
+        self._engine = Engine(rollout_files(storage, service), ports, SteadyClock())
         self._stale = threading.Event()
         self._traffic = threading.Event()
         self._notes = threading.Event()
@@ -86,6 +86,7 @@ class Controller:
         # A thread of its own: a version may take long to load, and the controller is at work all the same.
         while not self._stale.wait(BEAT_S):
             self._safely(self._engine.beat)
+            self._safely(lambda: gauges.shown(self._engine.state))
 
     def _look_around(self) -> None:
         while not self._stale.wait(BEAT_S):

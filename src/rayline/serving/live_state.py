@@ -17,9 +17,12 @@ from typing import Any
 from rayline.config import Placement
 from rayline.errors import ServiceError, StaleController
 from rayline.serving import roster
+from rayline.serving.drift_watch import DriftWatch
+from rayline.serving.observation import Observation
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rayline.serving.plan_file import PlanFile
 from rayline.serving.roster import Json, Replica, Roster
+from rayline.serving.yardstick import read_yardstick
 
 POLL_SECONDS = 5.0
 OBSERVE_SECONDS = 2.0
@@ -29,8 +32,8 @@ SHOWN = ("pid", "generation", "loaded", "placed", "failed", "memory", "records")
 class LiveState:
     """The traffic plan of one service. All methods run on one event loop."""
 
-    def __init__(self, plan_path: str) -> None:
-        """Read the plan back where there is one."""
+    def __init__(self, plan_path: str, watched: bool = False) -> None:
+        """Read the plan back where there is one; ``watched``: show the drift of its versions as gauges."""
         self._file = PlanFile(Path(plan_path))
         kept = self._file.read()
         self._plan: TrafficPlan | None = kept.plan
@@ -40,6 +43,9 @@ class LiveState:
         self._letters = itertools.count(time.time_ns())  # no number comes again after a restart
         self._changed = asyncio.Event()
         self._heard = asyncio.Event()
+        if watched:
+            storage = Path(plan_path).parents[2]
+            DriftWatch(self._seen, lambda service: read_yardstick(storage, service)).start()
 
     async def plan(self) -> Json | None:
         """Return the plan, or None before the first."""
@@ -190,6 +196,13 @@ class LiveState:
             "generation": self._current().generation,
             "replicas": {name: each.report["stats"] for name, each in self._roster.all().items()},
         }
+
+    def _seen(self) -> tuple[TrafficPlan, Observation] | None:
+        """Return the plan and what the replicas last told, without asking them; for another thread."""
+        plan, reports = self._plan, {name: each.report["stats"] for name, each in list(self._roster.all().items())}
+        if plan is None:
+            return None
+        return plan, Observation.from_json({"at": time.time(), "generation": plan.generation, "replicas": reports})
 
     async def replicas(self) -> Json:
         """Return the live replicas: what each has loaded, where and of what size, why a version failed, and so on."""

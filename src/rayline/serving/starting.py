@@ -35,7 +35,7 @@ def live_state(name: str, storage: str) -> Any:
             max_restarts=-1,
             max_concurrency=10_000,
         )
-        .remote(str(plan_path(storage, name)))
+        .remote(str(plan_path(storage, name)), True)
     )
 
 

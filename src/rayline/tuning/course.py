@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rayline.training.spec import EpochReport
@@ -22,6 +22,7 @@ class Course:
         max_failures: how often a trial whose worker died is started again.
         settled: called whenever what was heard has been taken in, before what follows from it is told.
         on_epoch: hears the last epoch of a trial with each news of it.
+        on_running: hears, with each turn, the numbers of the trials that have a worker.
         stop: asked before each turn; true leaves the Study as it is.
     """
 
@@ -30,17 +31,20 @@ class Course:
     max_failures: int
     settled: Callable[[], None] = lambda: None
     on_epoch: Callable[[int, EpochReport], None] = lambda number, report: None
+    on_running: Callable[[Sequence[int]], None] = lambda numbers: None
     notice: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
     _again: list[int] = field(default_factory=list, init=False)
     _deaths: dict[int, int] = field(default_factory=dict, init=False)
+    _at_work: set[int] = field(default_factory=set, init=False)
     _heard: float = field(default_factory=time.monotonic, init=False)
 
     def run(self) -> None:
         """Work until the plan is done."""
         while not self.stop():
             self._employ()
+            self.on_running(sorted(self._at_work))
             self.settled()
             if self.plan.done and not self._again:
                 return
@@ -56,6 +60,7 @@ class Course:
                 return
             self._jobs[job.number] = job
             self.crew.submit(job)
+            self._at_work.add(job.number)
 
     def _tell_idle(self, heard: bool) -> None:
         """Say when there is no worker: others hold what it needs, or the cluster is still growing."""
@@ -69,9 +74,11 @@ class Course:
         for text in news.notices:
             self.notice(f"trial {news.number + 1}: {text}")
         if news.lost is not None:
+            self._at_work.discard(news.number)
             self._lost(news.number, news.lost)
             return
         if news.outcome is not None:
+            self._at_work.discard(news.number)
             self.plan.ended(news.number, news.outcome)
             return
         self.crew.answer(news.number, self.plan.reported(news.number, news.reports, news.asks))

@@ -74,6 +74,7 @@ def tune(
     earlier: Sequence[Trial] = (),
     *,
     on_epoch: EpochListener = lambda number, report: None,
+    on_running: Callable[[Sequence[int]], None] = lambda numbers: None,
     notice: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
     """Search the space of ``config.tune``; Ray must be connected.
@@ -94,6 +95,7 @@ def tune(
             the Study, and nothing is lost.
         earlier: trials of earlier Studies for the sampler to learn from; they do not count.
         on_epoch: hears now and then the last epoch of a running trial, with its number, in this thread.
+        on_running: hears often the numbers of the trials that have a worker, in another thread; it must not wait.
         notice: hears what the user should know, and that stops nothing.
 
     Raises:
@@ -128,7 +130,8 @@ def tune(
         sign = 1 if directions[0] == "min" else -1
         told: list[Trial] = []
         plan = _plan(config, space, suggester, JobMaker(config, data_for, out), kept, metrics[0], sign, told.append)
-        _work(Course(pool, plan, config.train.max_failures), kept, told, on_trial, on_epoch, notice)
+        course = Course(pool, plan, config.train.max_failures, on_running=on_running)
+        _work(course, kept, told, on_trial, on_epoch, notice)
     finally:
         pool.close()
         kept.close()
