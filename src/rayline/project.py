@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -138,8 +139,18 @@ class Project:
     def because(self) -> dict[str, tuple[Any, ...]]:
         """What decides the result of each step, in order: a step's key in the ledger is the digest of it.
 
+        Files of the project count by their place in its folder, so that the folder may be moved, or packed and sent.
         What only the tracking store can tell, such as who the champion is, is given to ``key`` besides.
         """
+        home = f"{home_of(self.config)}{os.sep}"
+        return self._because(lambda section: _without(plain(section), home))
+
+    @cached_property
+    def _because_before(self) -> dict[str, tuple[Any, ...]]:
+        """The same as earlier versions had it, with absolute paths: what they have finished stays finished."""
+        return self._because(plain)
+
+    def _because(self, told: Callable[[Any], dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
         from rayline.features import prepared
         from rayline.features.kinds.function import sources_of
         from rayline.features.pipeline import input_digest
@@ -148,11 +159,11 @@ class Project:
         config = self.config
         kept = (config.registry.tracking_uri, config.registry.experiment)
         schema = configured_schema(config)
-        checks = (plain(config.validate), schema and schema.fingerprint)
+        checks = (told(config.validate), schema and schema.fingerprint)
         # Where a service looks rows up changes nothing in what it was trained on.
-        features = {key: value for key, value in plain(config.features).items() if key != "online"}
+        features = {key: value for key, value in told(config.features).items() if key != "online"}
         own = sources_of(config.features)
-        data = (input_digest(config), plain(config.data), features, own, checks, prepared.FORMAT)
+        data = (input_digest(config), told(config.data), features, own, checks, prepared.FORMAT)
         code = (source_digest(config.model), file_digest(config.train.loop) if config.train.loop else None)
         fit = (key_of("features", *data), plain(config.model), *code, plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
@@ -179,8 +190,14 @@ class Project:
 
     def find(self, step: str, *besides: str | None) -> Record | None:
         """Return the finished step where it need not run again."""
-        record = None if self.fresh else self.ledger.find(step, self.key(step, *besides))
-        return record if record is not None and _still_there(record.result) else None
+        if self.fresh:
+            return None
+        keys = (key_of(step, *because[step], *besides) for because in (self.because, self._because_before))
+        for key in dict.fromkeys(keys):
+            record = self.ledger.find(step, key)
+            if record is not None and _still_there(record.result):
+                return record
+        return None
 
     def step(
         self,
@@ -216,6 +233,15 @@ def home_of(config: Config) -> Path:
     if config.home or kept.is_object_store(config.storage):
         return Path(config.home).absolute()
     return Path(config.storage).parent
+
+
+def _without(value: Any, start: str) -> Any:
+    """Return JSON-ready values with the texts that begin with ``start`` shortened by it."""
+    if isinstance(value, dict):
+        return {key: _without(each, start) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(each, start) for each in value]
+    return value.removeprefix(start) if isinstance(value, str) else value
 
 
 def _still_there(result: Result) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rayline import storage
 from rayline.config import Config
 from rayline.errors import DataError
 from rayline.features.blocks import fold
@@ -90,8 +91,10 @@ def divide(
         )
         summary.write_sample(folder / SAMPLE)
         Observations(folder / OBSERVED).keep(features, summary.state, features.everything)
-        parts = Parts(out, settled(folder, pieces), facts, judge.fingerprint)
+        files, stored = settled(folder, pieces)
+        parts = Parts(out, files, facts, judge.fingerprint)
         write_manifest(folder, parts)
+    storage.keep(out, stored, whole=False)
     return parts
 
 

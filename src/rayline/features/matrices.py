@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rayline import storage
 from rayline.errors import NotFoundError
 from rayline.features.blocks import over
 from rayline.features.kinds import FittedColumn
@@ -67,6 +68,11 @@ def write_matrices(parts: Parts, features: FittedFeatureSet, folder: Path, aroun
     return len(features.columns) - (len(reused.places) if reused else 0)
 
 
+def stored_matrices(parts: Parts, folder: Path) -> dict[str, Path]:
+    """Return where the files lie that ``write_matrices`` has put into an object store already: see ``storage.keep``."""
+    return {_arrow(file): folder / _arrow(file) for part in APPLIED for file in parts.of(part)}
+
+
 def rows_of(folder: Path) -> Path:
     """Return the folder of the parts that the matrices of a folder were made of. Raises ``NotFoundError``."""
     try:
@@ -106,7 +112,8 @@ def matrix_dataset(folder: Path, part: str, cpus: float = 1) -> Any:
 @dataclass(frozen=True, slots=True)
 class _Read:
     def __call__(self, names: pa.Table) -> pa.Table:
-        return _open(Path(names.column("file")[0].as_py()))
+        file = Path(names.column("file")[0].as_py())
+        return _open(storage.fetch_part(file.parent.parent, f"{file.parent.name}/{file.name}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,8 @@ class _Apply:
         table = self.parts.read(file, self._reads(file))
         matrix = self._matrix(table, file)
         x = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), features.width)
-        _write(self.folder / _arrow(file), pa.table({"x": x, "y": features.encode_target(table)}))
+        folder = storage.folder_of(self.folder)
+        _write(folder / _arrow(file), pa.table({"x": x, "y": features.encode_target(table)}))
         return file.rows
 
     def _new(self) -> tuple[FittedColumn, ...]:
@@ -143,7 +151,7 @@ class _Apply:
         if self.reused is None:
             return self.features.transform(table, training=training, large=self.large)
         new = self._new()
-        before = _open(self.reused.folder / _arrow(file))
+        before = _open(storage.fetch_part(self.reused.folder, _arrow(file)))
         old = before.column("x").combine_chunks().flatten().to_numpy().reshape(file.rows, -1)
         made = (
             replace(self.features, columns=new).transform(table, training=training, large=self.large) if new else None
@@ -193,8 +201,10 @@ def _arrow(file: PartFile) -> str:
 def _write(path: Path, table: pa.Table) -> None:
     import pyarrow as pa
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+    storage.keep(path)
 
 
 def _open(path: Path) -> pa.Table:

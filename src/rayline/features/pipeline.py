@@ -24,7 +24,7 @@ from rayline.features.findings import counts, merge_findings
 from rayline.features.history import history_digest, with_history
 from rayline.features.inference import inputs_of, schema_for
 from rayline.features.leakage_report import refuse_leaks
-from rayline.features.matrices import write_matrices
+from rayline.features.matrices import stored_matrices, write_matrices
 from rayline.features.observed import Observations
 from rayline.features.opening import open_source
 from rayline.features.parts import OBSERVED, SAMPLE, PartFile, Parts
@@ -114,9 +114,11 @@ def write_prepared(
         sample = _sample(parts)
         write_sample(fresh, sample, fitted.transform(sample))
         write_values(fresh, fitted, reference_of(schema, state.rows), facts)
+        for file in parts.of("test"):
+            parts.place_of(file)  # brought here where another node wrote it
         _link(parts.path / "test", fresh / "test")
         _link(parts.path / QUARANTINE, fresh / QUARANTINE)
-    storage.keep(out)
+    storage.keep(out, stored_matrices(parts, fresh))
     return Prepared(out, fitted, facts, computed)
 
 

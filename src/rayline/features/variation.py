@@ -78,7 +78,7 @@ def _schema(config: Config, features: FeaturesConfig, base: Schema, parts: Parts
 def _names(parts: Parts) -> list[str]:
     from pyarrow import parquet
 
-    return [str(name) for name in parquet.read_schema(parts.path / parts.files[0].name).names]
+    return [str(name) for name in parquet.read_schema(parts.place_of(parts.files[0])).names]
 
 
 def _head(parts: Parts, names: list[str]) -> pa.Table:

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rayline.storage.keeping import exists, fetch, fetch_part, files_below, forget, is_kept, keep, names, refresh
+from rayline.storage.keeping import (
+    exists,
+    fetch,
+    fetch_part,
+    fetch_parts,
+    files_below,
+    forget,
+    is_kept,
+    keep,
+    names,
+    refresh,
+)
 from rayline.storage.leases import Hold, Holder, held
 from rayline.storage.places import own, place_of, place_of_uri, scratch
 from rayline.storage.soon import forget_soon, keep_soon, settle
@@ -20,6 +31,7 @@ __all__ = [
     "exists",
     "fetch",
     "fetch_part",
+    "fetch_parts",
     "files_below",
     "folder_of",
     "forget",

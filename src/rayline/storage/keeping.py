@@ -27,19 +27,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def keep(path: Path, stored: Mapping[str, Path] | None = None) -> None:
+def keep(path: Path, stored: Mapping[str, Path] | None = None, *, whole: bool = True) -> None:
     """Put a finished file or folder into the storage that it belongs to; what was there is replaced in one moment.
 
     Args:
         path: what to keep. Hidden files and drafts below a folder are left out; nothing at ``path`` is kept as nothing.
         stored: by the path in the folder, files that other processes have kept already, and where; they need not be
             here, and are not sent again.
+        whole: those of them that are not here are brought, so that the folder is whole.
     """
     place = place_of(path)
     if place is None:
         return
     if path.is_dir():
         _keep_folder(path, place, stored or {})
+        if stored and whole:
+            fetch_parts(path)
     elif path.exists():
         _remember(path, _bucket(place).put(place.key, path))
 
@@ -91,6 +94,29 @@ def fetch_part(folder: Path, name: str) -> Path:
 def exists(path: Path) -> bool:
     """Tell whether a file or folder is here, or in the storage; nothing is brought."""
     return own(path).exists() or is_kept(path)
+
+
+def fetch_parts(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> frozenset[str]:
+    """Bring those files of a kept folder here that are wanted and are not here.
+
+    Args:
+        folder: the kept folder.
+        wanted: tells of a path in the folder whether it is.
+
+    Returns:
+        The paths of all files that it has: in the storage, or in a plain folder.
+    """
+    place = place_of(folder)
+    if place is None:
+        return frozenset(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
+    folder = own(folder)
+    found = _bucket(place).get(manifest_key(place.key))
+    keys = _manifest(place, found).files if isinstance(found, Object) else {}
+    missing = [name for name in keys if wanted(name) and not (folder / name).exists()]
+    for parent in {(folder / name).parent for name in missing}:
+        parent.mkdir(parents=True, exist_ok=True)
+    _each(lambda name: _download(_bucket(place), keys[name], folder / name), missing)
+    return frozenset(keys)
 
 
 def is_kept(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """What the workers of a group tell the driver: lines of a file in the training's folder, which every node reaches.
 
-A file needs no process of its own, and what was written before a worker was killed is still there. Each attempt of the
+A file needs no process of its own, and what was written before a worker was killed is still there. In an object store,
+where nothing can be added to, each process has a file of its own: see ``far_journal``. Each attempt of the
 group writes the epochs of the one before again; the reader passes an epoch on once.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 
 from rayline import errors
 from rayline.errors import RaylineError, TrainingFailed
+from rayline.storage import is_object_store
+from rayline.training import far_journal
 from rayline.training.context import Listener
 from rayline.training.spec import EpochReport
 
@@ -55,6 +58,7 @@ def tell_failure(out: Path, error: RaylineError) -> None:
 
 def failure(out: Path) -> RaylineError | None:
     """Return what a worker of this training failed with, or None."""
+    far_journal.look_again(out)
     for line in _lines(out):
         if "failure" in line:
             return _error(line["failure"], line["text"])
@@ -63,6 +67,7 @@ def failure(out: Path) -> RaylineError | None:
 
 def members(out: Path) -> list[GroupMember]:
     """Return every worker process that a training has started, in order; those of ended attempts too."""
+    far_journal.look_again(out)
     return [GroupMember(**line["member"]) for line in _lines(out) if "member" in line]
 
 
@@ -85,6 +90,7 @@ def clear(out: Path) -> None:
     """Begin a new journal: what an ended driver's workers wrote is told again from the checkpoints."""
     out.mkdir(parents=True, exist_ok=True)
     (out / FILE).unlink(missing_ok=True)
+    far_journal.clear(out)
 
 
 class JournalReader:
@@ -107,6 +113,7 @@ class JournalReader:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        far_journal.look_again(self._out)
         self._pass_on()
 
     @property
@@ -144,9 +151,13 @@ class JournalReader:
 
 def _append(out: Path, line: dict[str, Any]) -> None:
     """Write a line in one call, so that those of several workers do not mix."""
+    content = (json.dumps(line) + "\n").encode()
+    if is_object_store(out):
+        far_journal.append(out, content)
+        return
     handle = os.open(out / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(handle, (json.dumps(line) + "\n").encode())
+        os.write(handle, content)
     finally:
         os.close(handle)
 
@@ -154,7 +165,7 @@ def _append(out: Path, line: dict[str, Any]) -> None:
 def _lines(out: Path, start: int = 0) -> Iterator[dict[str, Any]]:
     """Give the whole lines from the ``start``-th on; one that is still being written waits for the next look."""
     try:
-        text = (out / FILE).read_bytes()
+        text = far_journal.read(out) if is_object_store(out) else (out / FILE).read_bytes()
     except FileNotFoundError:
         return
     for line in text.split(b"\n")[start:-1]:

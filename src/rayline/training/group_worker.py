@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayline.errors import RaylineError
+from rayline.storage import folder_of
 from rayline.training import group_journal
 from rayline.training.context import Place, TrainContext
 from rayline.training.group_journal import GroupMember
@@ -74,7 +75,7 @@ class GroupActor:
             place = Place(rank, world, settings["device"], threads=1)
             return _trained(settings["spec"], data, out, place, settings["shard"])
 
-        return _told(Path(settings["out"]), train)
+        return _told(folder_of(settings["out"]), train)
 
 
 def work_under_ray_train(settings: dict[str, Any]) -> TrainResult | Failed:
@@ -94,7 +95,7 @@ def work_under_ray_train(settings: dict[str, Any]) -> TrainResult | Failed:
         shard = get_dataset_shard(DATASET) if data.streamed is not None else None
         return _trained(settings["spec"], data, out, place, shard)
 
-    return _told(Path(settings["out"]), train)
+    return _told(folder_of(settings["out"]), train)
 
 
 def _told(out: Path, train: Callable[[Path], TrainResult]) -> TrainResult | Failed:

@@ -20,6 +20,7 @@ from rayline.training.spec import EpochReport
 
 Status = Literal["finished", "stopped", "failed"]
 
+CHECKPOINT_PARTS = 3  # trial-000/checkpoints/epoch-00001
 _ATTEMPT, _SUGGESTED, _ENDED = "began", "suggested", "ended"
 
 
@@ -60,8 +61,8 @@ class Ledger:
     """A ledger that is open for more."""
 
     def __init__(self, file: Path) -> None:
-        self._file = storage.refresh(file)
         self._past = events(file)
+        self._file = file
         file.parent.mkdir(parents=True, exist_ok=True)
         self._output: IO[str] = file.open("a", encoding="utf-8")
         if not _at_line_start(file):
@@ -103,6 +104,7 @@ class Ledger:
 
 def events(file: Path) -> tuple[Event, ...]:
     """Return the lines of a ledger; one that a killed writer left unfinished is left out."""
+    file = storage.refresh(file)
     if not file.exists():
         return ()
     found = []
@@ -110,6 +112,8 @@ def events(file: Path) -> tuple[Event, ...]:
         try:
             raw = json.loads(line)
             event = Event(raw.pop("event"), raw.pop("number"), raw.pop("at"), raw)
+            if raw.get("checkpoint"):
+                raw["checkpoint"] = str(_beside(file, Path(raw["checkpoint"])))
             if event.kind == _ENDED:
                 trial_of(event)
             found.append(event)
@@ -168,6 +172,12 @@ def trial_of(event: Event) -> Trial:
         error=raw["error"],
         moves=tuple((epoch, source) for epoch, source in raw["moves"]),
     )
+
+
+def _beside(file: Path, checkpoint: Path) -> Path:
+    """Return where a trial's checkpoint lies now: beside the ledger, which may be on another machine than it was."""
+    inside = checkpoint.parts[-CHECKPOINT_PARTS:]
+    return file.parent.joinpath(*inside) if inside[0].startswith("trial-") else checkpoint
 
 
 def _at_line_start(file: Path) -> bool:

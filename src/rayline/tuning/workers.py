@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError, RayError
 
 from rayline.errors import ClusterError, RaylineError
 from rayline.model import family_of
+from rayline.storage import folder_of
 from rayline.training.context import Place, TrainContext
 from rayline.training.spec import EpochReport, TrainData, TrainResult
 from rayline.tuning.jobs import Job, News, Outcome
@@ -66,6 +67,7 @@ class Worker:
         """Take a job, or an answer to the last news; return the next news."""
         with self._changed:
             if job is not None:
+                job = replace(job, folder=folder_of(job.folder))
                 self._job, self._number, self._outcome = job, job.number, None
             self._go_on = go_on
             self._asking = False
