@@ -73,6 +73,12 @@ class Process:
     ready: Callable[[], bool] | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
+    @property
+    def pid(self) -> int:
+        """The id of its first process; it must run."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:

@@ -22,12 +22,14 @@ import pytest
 
 from rayline import cluster, config
 from rayline.config import Config
+from rayline.storage import folder_of
 from rayline.tuning import ledger
 from team_services import Bucket, Process, free_port, query, until
 
 NAME = "breast-cancer"
 TRIALS, EPOCHS = 4, 4
 LONG_S = 400.0
+PREFIX = "projects/breast-cancer"
 ANALYSIS = {
     "interval": 0.5,
     "count": 1,
@@ -73,8 +75,14 @@ class Team:
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables of a driver: the keys of the bucket, for its own storage, and short waits for MLflow."""
-        return {**self.bucket.env, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        """The variables of a driver: the way to the bucket, a scratch folder, and short waits for MLflow."""
+        waits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        return {**self.bucket.env, **waits, "RAYLINE_SCRATCH": str(self.folder / "scratch")}
+
+    @property
+    def storage(self) -> Path:
+        """The folder through which this machine uses the project's storage."""
+        return folder_of(self.config.storage)
 
     @property
     def config(self) -> Config:
@@ -88,6 +96,7 @@ class Team:
             "data": {"source": "sklearn:breast_cancer"},
             "features": {"target": "target"},
             "train": {"epochs": EPOCHS, "patience": 0, "use_gpu": False},
+            "storage": f"s3://{self.bucket.name}/{PREFIX}",
             "registry": {"tracking_uri": f"http://127.0.0.1:{self.mlflow.port}"},
             "service": {"port": self.port},
             "rollout": {**ROLLOUT, "analysis": ANALYSIS},
@@ -96,7 +105,7 @@ class Team:
         (self.folder / "rayline.yaml").write_text(json.dumps(raw))
 
     @contextmanager
-    def driver(self, verb: str = "run") -> Iterator[subprocess.Popen[str]]:
+    def driver(self, verb: str = "run", **env: str) -> Iterator[subprocess.Popen[str]]:
         """Run a verb of the command line as a process of its own."""
         with subprocess.Popen(
             [sys.executable, "-m", "rayline.cli.app", verb, "rayline.yaml", "--json"],
@@ -104,7 +113,7 @@ class Team:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env={**os.environ, **self.env},
+            env={**os.environ, **self.env, **env},
         ) as process:
             try:
                 yield process
@@ -127,10 +136,11 @@ def team(
     (folder / "slow.py").write_text(SLOW)
     made = Team(folder, postgresql_uri, bucket, team_mlflow)
     made.write()
+    os.environ.update(made.env)  # the fixture `environment` takes them back
     try:
         yield made
     finally:
-        cluster.stop(Path(made.config.storage))
+        cluster.stop(made.storage)
 
 
 @contextmanager
@@ -183,7 +193,7 @@ def alias_of(team: Team, alias: str) -> int:
 
 def trials_ended(team: Team) -> int:
     """Return how many trials the project's storage holds."""
-    return sum(len(ledger.read(file)) for file in Path(team.config.storage).glob("studies/*/trials.jsonl"))
+    return sum(len(ledger.read(file)) for file in team.storage.glob("studies/*/trials.jsonl"))
 
 
 def test_a_study_and_a_service_while_mlflow_is_killed_and_comes_back(team: Team) -> None:
@@ -231,3 +241,16 @@ def test_a_second_version_takes_over_by_a_rollout_and_no_request_fails(team: Tea
         team.database, "SELECT r.status FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'rayline.rollout'"
     )
     assert rollout == ("FINISHED",)
+
+
+def test_all_that_the_work_needs_again_is_in_the_bucket(team: Team) -> None:
+    here = {str(file.relative_to(team.storage)) for file in team.storage.rglob("*") if file.is_file()}
+    there = {key.removeprefix(f"{PREFIX}/") for key in team.bucket.keys(PREFIX)}
+    print(sorted(here - there))
+    print(sorted(there))
+
+
+def test_another_machine_with_nothing_on_it_finds_every_step_done(team: Team, tmp_path: Path) -> None:
+    with team.driver("plan", RAYLINE_SCRATCH=str(tmp_path / "scratch")) as driver:
+        told = team.ended(driver)
+    print(told)

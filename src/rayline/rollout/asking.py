@@ -67,7 +67,7 @@ def _look(
     what = config.measure.replace("_", " ")
     if observation is None:
         return Measurement(what, "Error", None, None, f"{what} could not be measured: {error}")
-    counts = observation.since(run.baseline)
+    counts = observation.only(columns=False, slices=False).since(run.baseline)
     mine, theirs = counts.get(arms.canary, ArmStats()), counts.get(arms.stable, ArmStats())
     sizes = (mine.feedback, theirs.feedback)
     shown = f"n = {sizes[0]} and {sizes[1]}"

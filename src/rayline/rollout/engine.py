@@ -213,7 +213,7 @@ class Engine:
         state = self._state
         if state is None or state.settled:
             return
-        seen = self._ports.service(self._name, self._storage).observe()
+        seen = self._ports.service(self._name, self._storage).observe().only(columns=False, slices=False)
         place = (state.id, state.step)
         if self._window is None or self._window[0] != place:
             self._window = (place, seen)

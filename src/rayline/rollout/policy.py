@@ -170,7 +170,7 @@ def _round(
     arms, read = _arms(state), Read(seen.observation, seen.error, seen.external)
     if run.baseline is None and rounds.needs_counts(config) and seen.observation is not None:
         first = config.interval + (0.0 if run.rounds else config.initial_delay)
-        return replace(run, baseline=seen.observation, due=now + first), ()
+        return replace(run, baseline=rounds.pared(config, seen.observation), due=now + first), ()
     if now < run.due or not rounds.ready(config, run, arms, read):
         return run, ()
     return rounds.measured(config, run, arms, read, now, state.plan.alpha)
@@ -227,7 +227,8 @@ def _beside(state: RolloutState, seen: Seen, now: float) -> RolloutState:
 
 def _asked(state: RolloutState, run: AnalysisRun, config: ExperimentConfig, seen: Seen, now: float) -> RolloutState:
     if run.baseline is None and seen.observation is not None:
-        return replace(state, analysis=replace(run, baseline=seen.observation, due=now + config.interval))
+        baseline = seen.observation.only(columns=False, slices=False)
+        return replace(state, analysis=replace(run, baseline=baseline, due=now + config.interval))
     if now < run.due or (seen.observation is None and not seen.error):
         return state
     run, found = asking.looked(config, run, _arms(state), seen.observation, seen.error, now)

@@ -63,6 +63,14 @@ def needs_counts(config: AnalysisConfig) -> bool:
     return any(not measured_outside(condition) for condition in config.metrics)
 
 
+def pared(config: AnalysisConfig, seen: Observation) -> Observation:
+    """Return of an observation what the analysis looks at: it is kept as the baseline, of each replica, on disk."""
+    return seen.only(
+        columns=any(condition.measure == "feature_drift" for condition in config.metrics),
+        slices=any(condition.by_slice for condition in config.metrics),
+    )
+
+
 def wanted_outside(config: AnalysisConfig, arms: Arms) -> tuple[Wanted, ...]:
     """Return the measurements that a round takes outside the service, each once."""
     found: dict[str, Wanted] = {}
@@ -91,7 +99,7 @@ def measured(
     """
     deciding = max(1, sum(not condition.dry_run for condition in config.metrics))
     level = spent(alpha / deciding, run.rounds + 1, config.count)
-    counts = read.observation.since(run.baseline) if read.observation is not None else None
+    counts = pared(config, read.observation).since(run.baseline) if read.observation is not None else None
     found = tuple(_one(condition, arms, read, counts, level) for condition in config.metrics)
     tallies = tuple(_tallied(tally, each) for tally, each in zip(run.tallies, found, strict=True))
     return replace(run, tallies=tallies, rounds=run.rounds + 1, due=now + config.interval), found

@@ -26,6 +26,8 @@ from rayline.serving.yardstick import read_yardstick
 
 POLL_SECONDS = 5.0
 OBSERVE_SECONDS = 2.0
+PATIENCE = 10.0  # times as long as a look took, until the next
+LONGEST_PAUSE = 0.1  # seconds
 SHOWN = ("pid", "generation", "loaded", "placed", "failed", "memory", "records")
 
 
@@ -292,16 +294,20 @@ class LiveState:
 
     async def _until(self, holds: Callable[[], bool], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        while not holds():
-            left = deadline - time.monotonic()
-            if left <= 0:
+        while True:
+            heard, began = self._heard, time.monotonic()
+            if holds():
+                return True
+            now = time.monotonic()
+            if now >= deadline:
                 return False
-            heard = self._heard
+            # Each look goes through all replicas, and each of them reports: looking at every report would take a time
+            # that grows with the square of their number.
+            await asyncio.sleep(min(PATIENCE * (now - began), LONGEST_PAUSE))
             try:
-                await asyncio.wait_for(heard.wait(), min(left, roster.SILENT_SECONDS))
+                await asyncio.wait_for(heard.wait(), min(max(0.0, deadline - now), roster.SILENT_SECONDS))
             except TimeoutError:
                 await self._roster.bury_dead()
-        return True
 
     def _current(self) -> TrafficPlan:
         if self._plan is None:

@@ -7,11 +7,12 @@ needs no clock in common with the replicas.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 
 BUCKETS_PER_DECADE = 10
 
@@ -155,6 +156,62 @@ def _merged(mine: Any, theirs: Any, sign: int) -> Any:
     return mine + sign * theirs
 
 
+Pairs = Sequence[tuple[ArmStats, ArmStats | None]]
+"""Counts of one version in many replicas: now, and at an earlier moment where the replica was there."""
+
+
+def _gained(pairs: Pairs) -> ArmStats:
+    """Return ``sum(now - before)``, added up in place: a fleet has a thousand replicas with hundreds of counts each."""
+    now, before = [each for each, _ in pairs], [each for _, each in pairs if each is not None]
+    scalars = {name: sum(getattr(each, name) for each in now) for name in ("requests", "errors", "feedback", "correct")}
+    for name in scalars:
+        scalars[name] -= sum(getattr(each, name) for each in before)
+    latency = np.array([each.latency_counts for each in now]).sum(axis=0)
+    if before:
+        latency -= np.array([each.latency_counts for each in before]).sum(axis=0)
+    columns: dict[str, dict[str, int]] = {}
+    slices: dict[str, list[Any]] = {}
+    predictions: dict[str, int] = {}
+    absolute, squared, shadow = 0.0, 0.0, _NO_SHADOW
+    for each, earlier in pairs:
+        known = earlier or _NOTHING
+        absolute += each.absolute_error - known.absolute_error
+        squared += each.squared_error - known.squared_error
+        _add(predictions, each.prediction_counts, known.prediction_counts)
+        for column, levels in each.feature_counts.items():
+            _add(columns.setdefault(column, {}), levels, known.feature_counts.get(column, {}))
+        for name, part in each.slices.items():
+            _add_slice(slices.setdefault(name, [0, 0, 0, 0.0, 0.0]), part, known.slices.get(name, _NO_SLICE))
+        if each.shadow != known.shadow:
+            shadow = shadow.plus(_merged(each.shadow, known.shadow, -1))
+    return ArmStats(
+        **scalars,
+        latency_counts=tuple(latency.tolist()),
+        prediction_counts=predictions,
+        absolute_error=absolute,
+        squared_error=squared,
+        feature_counts=columns,
+        slices={name: SliceStats(*part) for name, part in slices.items()},
+        shadow=shadow,
+    )
+
+
+def _add(total: dict[str, int], now: Mapping[str, int], before: Mapping[str, int]) -> None:
+    for key, count in now.items():
+        total[key] = total.get(key, 0) + count - before.get(key, 0)
+
+
+def _add_slice(total: list[Any], now: SliceStats, before: SliceStats) -> None:
+    total[0] += now.rows - before.rows
+    total[1] += now.feedback - before.feedback
+    total[2] += now.correct - before.correct
+    total[3] += now.absolute_error - before.absolute_error
+    total[4] += now.squared_error - before.squared_error
+
+
+_NOTHING, _NO_SHADOW, _NO_SLICE = ArmStats(), ShadowStats(), SliceStats()
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One look at a service.
@@ -172,13 +229,28 @@ class Observation:
     def since(self, earlier: Observation | None) -> dict[int, ArmStats]:
         """Return counts per version after ``earlier``, over the replicas seen now; new replicas count from 0."""
         before = earlier.replicas if earlier is not None else {}
-        totals: dict[int, ArmStats] = {}
+        pairs: dict[int, list[tuple[ArmStats, ArmStats | None]]] = {}
         for replica, versions in self.replicas.items():
+            known = before.get(replica, {})
             for number, stats in versions.items():
-                known = before.get(replica, {}).get(number)
-                gained = stats.minus(known) if known is not None else stats
-                totals[number] = totals[number].plus(gained) if number in totals else gained
-        return totals
+                pairs.setdefault(number, []).append((stats, known.get(number)))
+        return {number: _gained(each) for number, each in pairs.items()}
+
+    def only(self, *, columns: bool, slices: bool) -> Observation:
+        """Return the observation with or without its counts by column and by slice, which are most of it."""
+        left: dict[str, Any] = {} if columns else {"feature_counts": {}}
+
+        def pared(stats: ArmStats) -> ArmStats:
+            less = left if slices else {**left, "slices": {}, "shadow": replace(stats.shadow, slices={})}
+            return replace(stats, **less)
+
+        if columns and slices:
+            return self
+        replicas = {
+            replica: {number: pared(stats) for number, stats in versions.items()}
+            for replica, versions in self.replicas.items()
+        }
+        return replace(self, replicas=replicas)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
