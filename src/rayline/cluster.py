@@ -49,6 +49,7 @@ INGRESS_SETTINGS = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
+RETURN_TRIES = 2  # a busy machine may not start a node within the half minute that Ray gives it
 
 _LOG = logging.getLogger(__name__)
 
@@ -234,19 +235,29 @@ def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) 
     """Start a head; where the last one died and its state is on disk, as that one, else anew."""
     former = last(storage)
     _end_leftovers(former)
-    if former is not None and former.gcs_storage == gcs_storage == "rocksdb" and _state_folder(storage).is_dir():
-        # Ray takes a worker node of the same address for another head where this file names it.
-        Path(_session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
-        try:
-            return _start_head(storage, former.port, former.environment, gcs_storage)
-        except ClusterError as error:
-            _LOG.warning("the cluster's state in '%s' could not be used: %s", _state_folder(storage), error)
-    shutil.rmtree(_state_folder(storage), ignore_errors=True)
+    state = _state_folder(storage)
+    if former is not None and former.gcs_storage == gcs_storage == "rocksdb" and state.is_dir():
+        head = _started_again(storage, former)
+        if head is not None:
+            return head
+    shutil.rmtree(state, ignore_errors=True)
     # A single node has nowhere to drain to: without this, stopping it waits half a minute.
     settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **environment}
     if gcs_storage == "rocksdb":
-        settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(_state_folder(storage).resolve())}
+        settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(state.resolve())}
     return _start_head(storage, _free_port(), settings, gcs_storage)
+
+
+def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
+    """Start a dead head again on its port and state; None where it does not come up with them, as of a damaged file."""
+    for _ in range(RETURN_TRIES):
+        # Ray takes a worker node of the same address for another head where this file names it.
+        Path(_session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
+        try:
+            return _start_head(storage, former.port, former.environment, "rocksdb")
+        except ClusterError as error:
+            _LOG.warning("the head could not go on with the state in '%s': %s", _state_folder(storage), error)
+    return None
 
 
 def _start_head(storage: Path, port: int, settings: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
