@@ -56,7 +56,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A head node that Rayline started: its process, its address and what it was started with."""
+    """A head node that Rayline started: its process, its address and what it was started with.
+
+    Attributes:
+        environment: the variables beside those of the shell.
+        cpus: None for as many as the machine has.
+    """
 
     pid: int
     address: str
@@ -64,6 +69,7 @@ class LocalCluster:
     log: str
     environment: dict[str, str]
     gcs_storage: str = "memory"
+    cpus: int | None = None
 
     @property
     def port(self) -> int:
@@ -254,18 +260,21 @@ def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
         # Ray takes a worker node of the same address for another head where this file names it.
         Path(_session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
         try:
-            return _start_head(storage, former.port, former.environment, "rocksdb")
+            return _start_head(storage, former.port, former.environment, "rocksdb", former.cpus)
         except ClusterError as error:
             _LOG.warning("the head could not go on with the state in '%s': %s", _state_folder(storage), error)
     return None
 
 
-def _start_head(storage: Path, port: int, settings: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
+def _start_head(
+    storage: Path, port: int, settings: dict[str, str], gcs_storage: GcsStorage, cpus: int | None = None
+) -> LocalCluster:
     token_path = _write_token(storage)
     log = storage / "cluster.log"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
-    command += ["--num-cpus", str(os.cpu_count() or 1), "--ray-client-server-port", str(_free_port(from_port=27000))]
+    held = (os.cpu_count() or 1) if cpus is None else cpus
+    command += ["--num-cpus", str(held), "--ray-client-server-port", str(_free_port(from_port=27000))]
     command += ["--temp-dir", _session_folder(storage)]
     with log.open("ab") as output:
         said_before = output.tell()
@@ -280,7 +289,7 @@ def _start_head(storage: Path, port: int, settings: dict[str, str], gcs_storage:
     try:
         _heads[process.pid] = process
         address = _await_address(process, log, port, said_before)
-        head = LocalCluster(process.pid, address, str(token_path), str(log), settings, gcs_storage)
+        head = LocalCluster(process.pid, address, str(token_path), str(log), settings, gcs_storage, cpus)
         _write(_record(storage), json.dumps(asdict(head), indent=2))
     except BaseException:  # Ctrl-C too: nobody would know of this head
         _abandon(process)
