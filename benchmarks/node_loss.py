@@ -372,7 +372,7 @@ def kill_head(bench: Bench) -> None:
     bench.project.connect()
     for name in ("one", "two"):
         bench.nodes.add(name, 2, AWAY)
-    release.release(bench.project, 1, insist=True)
+    release.release(bench.project, 2, insist=True)  # the rollout that was under way is followed
 
 
 LIVE_FAULTS: dict[str, Callable[[Bench], None]] = {

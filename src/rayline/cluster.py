@@ -49,7 +49,7 @@ INGRESS_SETTINGS = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
-RETURN_TRIES = 2  # a busy machine may not start a node within the half minute that Ray gives it
+RETURN_TRIES = 3  # a busy machine may not start a node within the half minute that Ray gives it
 
 _LOG = logging.getLogger(__name__)
 
@@ -150,14 +150,15 @@ def stop(storage: str | Path) -> bool:
 
 def _forget(storage: Path) -> None:
     """Forget a cluster that was stopped: none may come back from what it left."""
-    _end_leftovers(last(storage))
+    end_leftovers(storage)
     _record(storage).unlink(missing_ok=True)
     shutil.rmtree(_state_folder(storage), ignore_errors=True)
 
 
-def _end_leftovers(head: LocalCluster | None) -> None:
-    """Kill the ingress of a dead head where it lives on: it would hold the service's port, and lead nowhere."""
-    named = head.environment.get(INGRESS_SETTINGS) if head is not None else None
+def end_leftovers(storage: str | Path) -> None:
+    """Kill the ingress of a head that died where it lives on: it holds the service's port, and leads nowhere."""
+    head = last(storage)
+    named = head.environment.get(INGRESS_SETTINGS) if head is not None and not _is_head(head.pid) else None
     if named is None:
         return
     folder = f" {Path(named).parent}/"
@@ -240,7 +241,7 @@ def _only_one(storage: Path) -> Iterator[None]:
 def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
     """Start a head; where the last one died and its state is on disk, as that one, else anew."""
     former = last(storage)
-    _end_leftovers(former)
+    end_leftovers(storage)
     state = _state_folder(storage)
     if former is not None and former.gcs_storage == gcs_storage == "rocksdb" and state.is_dir():
         head = _started_again(storage, former)

@@ -166,7 +166,9 @@ def test_the_ingress_that_a_dead_head_left_is_ended_and_no_other(tmp_path: Path)
         subprocess.Popen([*sleep, f"{tmp_path}/runner/haproxy.cfg"]) as other,
     ):
         settings = {cluster.INGRESS_SETTINGS: f"{tmp_path}/run/haproxy.cfg"}
-        cluster._end_leftovers(cluster.LocalCluster(2**22, "127.0.0.1:1", "t", "l", settings))
+        dead = cluster.LocalCluster(2**22, "127.0.0.1:1", "t", "l", settings)
+        cluster._write(cluster._record(tmp_path), json.dumps(asdict(dead)))
+        cluster.end_leftovers(tmp_path)
         assert left.wait(10) == -signal.SIGKILL
         assert other.poll() is None
         other.kill()
