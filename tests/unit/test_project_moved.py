@@ -1,4 +1,4 @@
-"""A project's finished steps stay finished when its folder is moved, packed and sent, or was made by an older Rayline."""
+"""Finished steps stay finished when a project's folder is moved, packed and sent, or was made by an older Rayline."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from rayline.config import Placement
 from rayline.errors import ServiceError, StaleController
 from rayline.serving import roster
 from rayline.serving.drift_watch import DriftWatch
+from rayline.serving.last_seen import LastSeen
 from rayline.serving.observation import Observation
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rayline.serving.plan_file import PlanFile
@@ -42,6 +43,7 @@ class LiveState:
         self._fence = kept.fence
         self._round = 0
         self._roster = Roster(self._file.read_roster() if kept.plan else {}, self._file.write_roster)
+        self._last_seen = LastSeen(Path(plan_path).parent)
         self._letters = itertools.count(time.time_ns())  # no number comes again after a restart
         self._changed = asyncio.Event()
         self._heard = asyncio.Event()
@@ -269,6 +271,7 @@ class LiveState:
 
     def _hear(self, report: Json, actor: Any) -> Replica:
         replica = self._roster.hear(report, actor)
+        self._last_seen.tell(len(self._roster.live()), self._plan.generation if self._plan else 0)
         self._wake("_heard")
         return replica
 
