@@ -292,6 +292,11 @@ class _Process:
     command: str
 
 
+def command_lines() -> list[str]:
+    """Return the command lines of this machine's processes that this user may see."""
+    return [each.command for each in _processes()]
+
+
 def _is_head(pid: int) -> bool:
     """Tell whether the process is still ours: a process id alone may have been given to another program."""
     return any(each.state[0] not in "ZX" and "start --head" in each.command for each in _processes(pid))
