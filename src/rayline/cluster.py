@@ -30,6 +30,9 @@ from rayline.errors import ClusterError
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
 
+ON_HEAD = {"node:__internal_head__": 0.001}
+"""What an actor takes that is to be on the head: an actor without CPUs keeps any other node from ever being idle."""
+
 _replaced: dict[str, str | None] = {}
 """Variables of the shell in whose place those of a cluster stand, until this process leaves it."""
 

@@ -50,6 +50,14 @@ def nodes_of_cluster() -> Capacity:
     return Capacity(f"the cluster at {gcs}", _nodes(gcs), reach="unknown", why="it was not asked")
 
 
+def elsewhere() -> dict[str, str]:
+    """Return a label selector of all nodes but those that the connected cluster has now."""
+    import ray
+
+    here = ", ".join(each["NodeID"] for each in ray.nodes() if each["Alive"])
+    return {"ray.io/node-id": f"!in({here})"}
+
+
 def with_nodes(capacity: Capacity, now: Capacity) -> Capacity:
     """Return a capacity with the nodes that there are now, and what may come beside them."""
     before = sum(not node.head for node in capacity.nodes)

@@ -97,7 +97,8 @@ def share(capacity: Capacity, needs: Needs, ours: int, neighbours: Neighbours, f
         neighbours, floor: the services, and what is left to them.
     """
     mine = [node for node in capacity.nodes if matches(needs.train_on, node.labels)]
-    fits = ours + sum(holds(node.free, needs.each) for node in mine)
+    whole = sum(holds(node.total, needs.each) for node in mine)
+    fits = min(whole, ours + sum(holds(node.free, needs.each) for node in mine))  # what is free is told a little late
     kept = _to_keep(capacity, needs, floor.kept(neighbours))
     cpus = sum(node.free.get("CPU", 0.0) for node in mine) + ours * needs.each.get("CPU", 0.0)
     now = min(fits, _within(cpus - kept, needs))

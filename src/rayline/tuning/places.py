@@ -15,9 +15,6 @@ from rayline.training.neighbours import of_services
 from rayline.training.sharing import Floor, Needs, Neighbours, Share, share
 
 SETTINGS = {"CPU": "tune.cpus_per_trial", "GPU": "tune.gpus_per_trial"}
-NODE_ID = "ray.io/node-id"
-"""The label by which Ray tells nodes apart."""
-
 PATIENCE_S = 15.0
 """How long to wait for what is just ending: Ray counts a process's CPUs as taken until it is gone."""
 
@@ -89,11 +86,6 @@ class Places:
         smaller = least != self._needs.each
         self._needs = replace(self._needs, each=least)
         return smaller
-
-    def elsewhere(self) -> dict[str, str]:
-        """Return a label selector of all nodes but those that there are."""
-        here = ", ".join(node.id for node in self._now().nodes)
-        return {NODE_ID: f"!in({here})"}
 
     def _now(self) -> Capacity:
         nodes = nodes_of_cluster()

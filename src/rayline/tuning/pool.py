@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from rayline.capacity.reading import elsewhere
 from rayline.errors import ClusterError
 from rayline.training.sharing import Share
 from rayline.tuning.hiring import Count, allowed, next_move, told
@@ -74,10 +75,6 @@ class Roomy(Protocol):
 
     def look(self, ours: int) -> Share:
         """Return it as of now, with ``ours`` on their nodes. Raises ``ClusterError`` where nobody answers."""
-        ...
-
-    def elsewhere(self) -> dict[str, str]:
-        """Return a label selector of all nodes but those that there are."""
         ...
 
 
@@ -182,7 +179,7 @@ class Pool:
     def _hire(self, *, apart: bool) -> None:
         labels = dict(self._hiring.labels)
         if apart:
-            labels |= self._places.elsewhere()
+            labels |= elsewhere()
         options = self._options | ({"label_selector": labels} if labels else {})
         worker = ray.remote(Worker).options(**options)
         actor = worker.remote(self._hiring.builder, tuple(sys.path), self._hiring.low)
