@@ -101,12 +101,15 @@ def share(capacity: Capacity, needs: Needs, ours: int, neighbours: Neighbours, f
     fits = min(whole, ours + sum(holds(node.free, needs.each) for node in mine))  # what is free is told a little late
     kept = _to_keep(capacity, needs, floor.kept(neighbours))
     cpus = sum(node.free.get("CPU", 0.0) for node in mine) + ours * needs.each.get("CPU", 0.0)
-    now = min(fits, _within(cpus - kept, needs))
     waiting = _to_keep(capacity, needs, neighbours.waiting)
-    if waiting > kept:
-        now = min(now, max(1, _within(cpus - waiting, needs)))
     more, more_cpus, per_node = _may_come(capacity, needs)
-    most = max(now, min(fits + more, _within(cpus + more_cpus - kept, needs)))
+
+    def within(all_cpus: float) -> int:
+        beside = _within(all_cpus - kept, needs)
+        return beside if waiting <= kept else min(beside, max(1, _within(all_cpus - waiting, needs)))
+
+    now = min(fits, within(cpus))
+    most = max(now, min(fits + more, within(cpus + more_cpus)))
     pressed = waiting > 0
     if capacity.reach == "unknown":
         return Share(now, max(most, BLINDLY), kept, 1, True, pressed)
