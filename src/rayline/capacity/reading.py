@@ -121,6 +121,8 @@ def _asked(gcs: str, nodes: tuple[Node, ...], seconds: float) -> Scaling:
     head = next((node for node in nodes if node.head), None)
     if head is None:
         return Scaling(why="the cluster tells of no head node")
+    if head.id == ray.get_runtime_context().get_node_id():  # this process is on the head
+        return scaling_of(settings_on_head(gcs), nodes)
     there = NodeAffinitySchedulingStrategy(head.id, soft=False)
     asked = ray.remote(settings_on_head).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(gcs)
     try:
