@@ -298,12 +298,15 @@ class NodesOverTime:
 
     Attributes:
         changes: seconds from the start, and how many worker nodes there were from then on.
+        seen, kinds: the ids and the types of all worker nodes that there were.
+        marks: seconds from the start, and what was noted then.
     """
 
     cluster: AutoscalingCluster
     every: float = 0.25
     changes: list[tuple[float, int]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    kinds: set[str] = field(default_factory=set)
     marks: list[tuple[float, str]] = field(default_factory=list)
 
     def __enter__(self) -> NodesOverTime:
@@ -339,6 +342,7 @@ class NodesOverTime:
         while not self._stop.is_set():
             living = self.cluster.workers()
             self.seen.update(node.id for node in living)
+            self.kinds.update(node.kind for node in living)
             if not self.changes or self.changes[-1][1] != len(living):
                 self.changes.append((time.monotonic() - self._began, len(living)))
             self._stop.wait(self.every)

@@ -127,6 +127,10 @@ class Project:
             self.storage,
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
         )
+        if self.config.cluster.train_on:
+            from ray.data import DataContext
+
+            DataContext.get_current().execution_options.label_selector = dict(self.config.cluster.train_on)
 
     @property
     def source_digest(self) -> str:

@@ -24,7 +24,10 @@ from service_world import FAULTY, Load, World
 
 PORT = 22390
 TESTS = str(Path(__file__).parents[1])
-ROLES = {"cpu": NodeType(cpus=2, most=2, labels={"role": "any"})}
+ROLES = {
+    "train": NodeType(cpus=2, most=2, labels={"role": "train"}),
+    "serve": NodeType(cpus=2, most=2, labels={"role": "serve"}),
+}
 SCALING = AutoscalingConfig(
     min_replicas=1, max_replicas=3, target_ongoing_requests=2.0, upscale_delay=1.0, downscale_delay=4.0
 )
@@ -32,7 +35,7 @@ SCALING = AutoscalingConfig(
 
 @pytest.fixture(scope="module")
 def head(environment: None) -> Iterator[AutoscalingCluster]:
-    """Start a head without CPUs that may start two nodes of two."""
+    """Start a head without CPUs that may start two nodes for trainings and two for services."""
     with tempfile.TemporaryDirectory(prefix="rl-scaling-") as folder:
         os.environ.update(ingress_environment("127.0.0.1", PORT, folder, "haproxy"))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(FAULTY), TESTS, os.environ.get("PYTHONPATH", "")])
@@ -49,7 +52,7 @@ def project_file(folder: Path) -> Path:
         "model": {"builder": "slow_model:build"},
         "train": {"epochs": 20, "patience": 0, "use_gpu": False},
         "tune": {"trials": 6, "scheduler": "none", "space": {"train.learning_rate": {"low": 0.001, "high": 0.1}}},
-        "cluster": {"train_on": {"role": "any"}},
+        "cluster": {"train_on": {"role": "train"}},
     }
     file.write_text(json.dumps(raw))
     return file
@@ -78,6 +81,7 @@ def test_a_study_brings_nodes_that_go_again_and_a_lost_node_takes_no_trial(
         wait_until(lambda: not head.workers(), "idle nodes to go")
     print(f"\nStudy of 6 trials, nodes over time:\n{seen.text()}")
     assert lost
+    assert seen.kinds == {"train"}
     assert seen.counts[0] == 0
     assert seen.most == 2
     assert seen.counts[-1] == 0
@@ -85,9 +89,7 @@ def test_a_study_brings_nodes_that_go_again_and_a_lost_node_takes_no_trial(
     assert ended.result("tune")["trials"] == 6
     store = Project(settings).store
     runs = [store.run(each) for each in store.children(ended.result("tune")["study_run_id"])]
-    assert sorted(run.tags["rayline.trial"] for run in runs) == [str(number) for number in range(6)], [
-        run.tags for run in runs
-    ]
+    assert sorted(run.tags["rayline.trial"] for run in runs) == [str(number) for number in range(1, 7)]
     assert {run.status for run in runs} == {"FINISHED"}
 
 
@@ -107,7 +109,7 @@ def test_a_service_grows_over_nodes_under_load_and_comes_back(head: AutoscalingC
         return found
 
     with NodesOverTime(head) as seen:
-        service = deploy("churn", settings, str(tmp_path / "storage"), live, serve_on={"role": "any"})
+        service = deploy("churn", settings, str(tmp_path / "storage"), live, serve_on={"role": "serve"})
         world = World(service, settings, tmp_path / "bundles", {1: bundle})
         try:
             assert count() == 1
@@ -124,6 +126,7 @@ def test_a_service_grows_over_nodes_under_load_and_comes_back(head: AutoscalingC
             serve.shutdown()
         wait_until(lambda: not head.workers(), "the last node to go")
     print(f"\nService under load, nodes over time:\n{seen.text()}\n{len(load.answers)} answers")
+    assert seen.kinds == {"serve"}
     assert load.errors == []
     assert load.statuses(1).keys() == {200}
     assert replicas == sorted(replicas[: replicas.index(3) + 1]) + sorted(replicas[replicas.index(3) + 1 :])[::-1]
