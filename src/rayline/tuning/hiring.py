@@ -102,11 +102,13 @@ def told(busy: int, wanted: int, share: Share, pending: int) -> str:
         share: how many may.
         pending: workers that have not come up.
     """
-    if busy >= wanted or not pending:
+    if busy >= wanted:
         return ""
-    nodes = share.nodes_for(max(0, min(wanted, share.most) - share.now))
-    if not share.grows or not nodes:
+    nodes = share.nodes_for(max(0, min(wanted, share.most) - share.now)) if pending and share.grows else 0
+    if nodes:
+        count = min(wanted, max(busy, share.most))
+        return f"{busy} of {count} trials running: waiting for {nodes} node{'s' * (nodes != 1)}"
+    if busy or share.now:
         return ""
-    return (
-        f"{busy} of {min(wanted, max(busy, share.most))} trials running: waiting for {nodes} node{'s' * (nodes != 1)}"
-    )
+    kept = f"; {share.kept:g} CPUs are left to services (cluster.reserve_cpus)" if share.kept else ""
+    return f"0 of {wanted} trials running: the cluster has no room for one just now{kept}"

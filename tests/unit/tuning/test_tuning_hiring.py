@@ -18,6 +18,16 @@ def test_on_a_cluster_without_nodes_workers_are_hired_all_the_same() -> None:
     assert told(4, 9, Share(now=4, most=4, per_node=2), 0) == ""
 
 
+def test_no_wait_is_silent() -> None:
+    full = Share(now=0, most=0, kept=2.0)
+    assert told(0, 3, full, 0) == (
+        "0 of 3 trials running: the cluster has no room for one just now; 2 CPUs are left to services "
+        "(cluster.reserve_cpus)"
+    )
+    assert told(0, 3, Share(now=2, most=2), 2) == ""  # they are starting
+    assert told(0, 0, full, 0) == ""
+
+
 def test_what_waits_for_a_node_leaves_alone_what_is_kept_here() -> None:
     guarded = Share(now=1, most=3, kept=1.0, per_node=2, grows=True)
     assert next_move(Count(), guarded, 9, None) == Move(hire=1, hire_apart=2)
