@@ -50,7 +50,7 @@ def project_file(folder: Path) -> Path:
         "data": {"source": "sklearn:breast_cancer"},
         "features": {"target": "target"},
         "model": {"builder": "slow_model:build"},
-        "train": {"epochs": 20, "patience": 0, "use_gpu": False},
+        "train": {"epochs": 40, "batch_size": 16, "patience": 0, "use_gpu": False},
         "tune": {"trials": 6, "scheduler": "none", "space": {"train.learning_rate": {"low": 0.001, "high": 0.1}}},
         "cluster": {"train_on": {"role": "train"}},
     }
@@ -86,6 +86,7 @@ def test_a_study_brings_nodes_that_go_again_and_a_lost_node_takes_no_trial(
     assert seen.most == 2
     assert seen.counts[-1] == 0
     assert any(text.startswith("0 of ") and "waiting for" in text for text in told), told
+    assert any(text.endswith("it goes on from its last checkpoint") for text in told), told
     assert ended.result("tune")["trials"] == 6
     store = Project(settings).store
     runs = [store.run(each) for each in store.children(ended.result("tune")["study_run_id"])]
