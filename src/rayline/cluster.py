@@ -70,16 +70,21 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
 
     if ray.is_initialized():
         return
-    named = address or os.environ.get("RAY_ADDRESS")
-    if named:
+    elsewhere = address or named()
+    if elsewhere:
         os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
-        _join(named)
+        _join(elsewhere)
         return
     with _only_one(Path(storage)):
         head = alive(storage) or _start(Path(storage), dict(environment or {}))
     _set(head.environment)
     use_token(head.token_path)
     _join(head.address)
+
+
+def named() -> str | None:
+    """Return the address of the cluster that RAY_ADDRESS names, or None."""
+    return os.environ.get("RAY_ADDRESS") or None
 
 
 def alive(storage: str | Path) -> LocalCluster | None:

@@ -37,11 +37,13 @@ class Project:
         config: the configuration, with absolute paths.
         fresh: run every step again, whatever the ledger holds.
         listener: hears what happens.
+        looked_at: steps of which it was asked before whether the cluster can hold them.
     """
 
     config: Config
     fresh: bool = False
     listener: Listener = silent
+    looked_at: set[str] = field(default_factory=set, init=False, repr=False)
     _opening: Future[Store] | None = field(default=None, init=False, repr=False)
     _opener: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

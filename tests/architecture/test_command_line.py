@@ -11,7 +11,7 @@ from rayline.cli.app import app
 
 FROZEN = {
     "init": ["DATA", "--target", "--name", "--out", "--force"],
-    "plan": ["CONFIG", "--set", "--json"],
+    "plan": ["CONFIG", "--address", "--set", "--json"],
     "run": ["CONFIG", "--fresh", "--set", "--json"],
     "validate": ["CONFIG", "DATA", "--environment", "--update", "--yes", "--set", "--json"],
     "train": ["CONFIG", "--fresh", "--set", "--json"],

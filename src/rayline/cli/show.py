@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from rayline.cli import data_pages
 from rayline.events import (
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from rayline.flow import Outcome
     from rayline.lineage import Lineage
     from rayline.offline import Predicted
-    from rayline.preview import PlannedStep
+    from rayline.preview import Preview
     from rayline.release import Released
     from rayline.rollout.glance import Glance
     from rayline.rollout.state import RolloutState
@@ -134,16 +133,14 @@ def scaffolded(found: Scaffold) -> None:
     console.print(f"{wrote}; next: rayline run {escape(str(found.file))}", soft_wrap=True)
 
 
-def plan(steps: tuple[PlannedStep, ...], *, as_json: bool = False) -> None:
+def plan(found: Preview, *, as_json: bool = False) -> None:
     """Print what `run` would do."""
+    from rayline.cli import plan_page
+
     if as_json:
-        _json([asdict(step) for step in steps])
-        return
-    table = Table("step", "state", "CPUs at once", "why", box=None, pad_edge=False)
-    for step in steps:
-        state = "[dim]cached[/]" if step.cached else "[cyan]to do[/]"
-        table.add_row(step.step, state, f"{step.cpus:g}" if step.cpus else "", escape(step.why))
-    console.print(table)
+        _json(found.to_json())
+    else:
+        plan_page.page(console, found)
 
 
 def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:

@@ -64,7 +64,7 @@ def needs_of(config: Config, steps: Collection[str], capacity: Capacity, held: H
 
     Args:
         config: what they do.
-        steps: those that will run: any of ``features, train, tune, release, rollout``.
+        steps: those that will run: any of ``features, train, tune, release``.
         capacity: decides what ``train.use_gpu: auto`` means, as it does when the training starts.
         held: the service's own part.
 
@@ -80,9 +80,7 @@ def needs_of(config: Config, steps: Collection[str], capacity: Capacity, held: H
     if "tune" in steps and config.tune is not None:
         found.append(_trials(config, capacity, held))
     if "release" in steps:
-        found += _service(config, held)
-    if "rollout" in steps:
-        found += _canary(config)
+        found += _canary(config) if held.live else _service(config)
     return tuple(found)
 
 
@@ -143,11 +141,9 @@ def _beside_service(
     )
 
 
-def _service(config: Config, held: Held) -> list[Need]:
-    """Return what a service takes that comes up; one that is live has its replicas."""
+def _service(config: Config) -> list[Need]:
+    """Return what a service takes that comes up."""
     service = config.service
-    if held.live:
-        return []
     least, most = replicas_of(service)
     setting = "service.replicas" if service.autoscaling is None else "service.autoscaling.min_replicas"
     each = _replica(service)
