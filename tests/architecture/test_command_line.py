@@ -11,6 +11,7 @@ from rayline.cli.app import app
 
 FROZEN = {
     "init": ["DATA", "--target", "--name", "--out", "--force"],
+    "doctor": ["CONFIG", "--address", "--manifests", "--json"],
     "plan": ["CONFIG", "--address", "--set", "--json"],
     "run": ["CONFIG", "--fresh", "--set", "--json"],
     "validate": ["CONFIG", "DATA", "--environment", "--update", "--yes", "--set", "--json"],

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from rayline.cli import data_pages
+from rayline.errors import EnvironmentFailed
 from rayline.events import (
     Epoch,
     Event,
@@ -31,6 +32,7 @@ from rayline.events import (
 if TYPE_CHECKING:
     from rayline.check import Checked
     from rayline.config import Config
+    from rayline.doctor import Report
     from rayline.features.online.materialize import Materialized
     from rayline.flow import Outcome
     from rayline.lineage import Lineage
@@ -141,6 +143,17 @@ def plan(found: Preview, *, as_json: bool = False) -> None:
         _json(found.to_json())
     else:
         plan_page.page(console, found)
+
+
+def examined(report: Report, *, as_json: bool = False) -> int:
+    """Print what `doctor` saw; return the exit code."""
+    from rayline.cli import doctor_page
+
+    if as_json:
+        _json(report.to_json())
+    else:
+        doctor_page.page(console, report)
+    return 0 if report.ok else EnvironmentFailed.exit_code
 
 
 def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:

@@ -1,0 +1,60 @@
+"""Can the storage be written, read back and cleaned?"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rayline.doctor.machine import existing
+from rayline.doctor.seam import Finding, Subject
+from rayline.storage import fetch, folder_of, keep
+
+SLOW_SECONDS = 2.0
+WAY_OUT = "Give this user the right to write there, or set 'storage' to another place."
+
+
+class StorageCheck:
+    """Puts a small file there, reads it back and deletes it; a folder that is still to be made is left unmade."""
+
+    name = "storage"
+
+    def look(self, subject: Subject) -> Sequence[Finding]:
+        """Return what is seen."""
+        if subject.config is None:
+            return [Finding("skipped", "no configuration says where it is")]
+        storage = subject.config.storage
+        if "://" not in storage and not Path(storage).is_dir():
+            return [_to_be_made(Path(storage))]
+        began = time.monotonic()
+        try:
+            wrong = _tried(folder_of(storage))
+        except OSError as error:
+            return [Finding("failed", f"'{storage}' cannot be written: {error.strerror or error}", WAY_OUT)]
+        seconds = time.monotonic() - began
+        if wrong:
+            return [Finding("failed", f"'{storage}' {wrong}", WAY_OUT)]
+        seen = f"'{storage}' takes, gives back and deletes a file in {1000 * seconds:.0f} ms"
+        if seconds > SLOW_SECONDS:
+            return [Finding("notice", seen, "Put it nearer: each step of a run writes there.")]
+        return [Finding("ok", seen)]
+
+
+def _to_be_made(folder: Path) -> Finding:
+    above = existing(folder)
+    if os.access(above, os.W_OK | os.X_OK):
+        return Finding("ok", f"'{folder}' will be made: '{above}' can be written")
+    return Finding("failed", f"'{folder}' cannot be made: '{above}' cannot be written", WAY_OUT)
+
+
+def _tried(folder: Path) -> str:
+    """Return what is wrong, empty where nothing is."""
+    probe, word = folder / f".doctor-{secrets.token_hex(4)}", secrets.token_hex(16)
+    try:
+        probe.write_text(word, encoding="utf-8")
+        keep(probe)
+        return "" if fetch(probe).read_text(encoding="utf-8") == word else "gives back something else than it was given"
+    finally:
+        probe.unlink(missing_ok=True)
