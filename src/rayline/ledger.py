@@ -52,6 +52,18 @@ class Ledger:
             return None
         return record if (record.step, record.key) == (step, key) else None
 
+    def latest(self) -> dict[str, tuple[Record, float]]:
+        """Return of each step the record that was written last, with the Unix time of that."""
+        found: dict[str, tuple[Record, float]] = {}
+        for file in self.folder.glob("*-*.json") if self.folder.is_dir() else ():
+            try:
+                record, at = Record(**json.loads(file.read_text(encoding="utf-8"))), file.stat().st_mtime
+            except (OSError, ValueError, TypeError):
+                continue
+            if record.step not in found or found[record.step][1] < at:
+                found[record.step] = record, at
+        return found
+
     def write(self, record: Record) -> None:
         """Keep a finished step."""
         self.folder.mkdir(parents=True, exist_ok=True)

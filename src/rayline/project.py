@@ -128,6 +128,7 @@ class Project:
         cluster.connect(
             self.storage,
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
+            gcs_storage=self.config.cluster.gcs_storage,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -63,13 +64,18 @@ def seen_capacity(project: Project) -> Capacity:
 
     project.open_store_early()
     project.connect()
-    return of_cluster(scales=cluster.named() is not None or cluster.alive(project.storage) is None)
+    return of_cluster(scales=named_cluster() is not None or cluster.alive(project.storage) is None)
+
+
+def named_cluster() -> str | None:
+    """Return the address of the cluster that RAY_ADDRESS names, or None."""
+    return os.environ.get("RAY_ADDRESS") or None
 
 
 def has_cluster(config: Config) -> bool:
     """Tell whether there is a cluster to look at: connected, named by RAY_ADDRESS, or this project's own local one."""
     connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    return connected or cluster.named() is not None or cluster.alive(config.storage) is not None
+    return connected or named_cluster() is not None or cluster.alive(config.storage) is not None
 
 
 def held_by(config: Config, live: Mapping[str, Any] | None) -> Held:

@@ -31,6 +31,7 @@ FROZEN = {
     "rollout undo": ["NAME", "--to", "--config"],
     "rollout history": ["NAME", "--config", "--json"],
     "predict": ["NAME", "FILE", "--version", "--out", "--config", "--json"],
+    "status": ["NAME", "--config", "--json"],
     "lineage": ["VERSION", "--config", "--json"],
     "card": ["VERSION", "--out", "--config"],
     "ui": ["--config", "--port"],

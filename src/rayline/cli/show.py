@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rayline.rollout.glance import Glance
     from rayline.rollout.state import RolloutState
     from rayline.scaffold import Scaffold
+    from rayline.standing import ServiceStanding, Standing
 
 console = Console(highlight=False)
 
@@ -272,15 +273,34 @@ def card(folder: Path) -> None:
     line(f"The page with its plots: {folder / HTML}")
 
 
-def rollout(state: RolloutState, *, as_json: bool = False) -> int:
-    """Print a rollout; return its exit code."""
+def standing(found: Standing, *, as_json: bool = False) -> None:
+    """Print where a project stands."""
+    from rayline.cli import standing_page
+
+    if as_json:
+        _json(standing_page.as_values(found))
+    else:
+        standing_page.page(console, found)
+
+
+def rollout(state: RolloutState, *, as_json: bool = False, service: ServiceStanding | None = None) -> int:
+    """Print a rollout, and whether its service runs where that is known; return its exit code."""
     from rayline.cli.rollout_picture import picture
 
     if as_json:
-        _json(state.to_json())
+        now = {} if service is None else {"running": service.running, "last_seen": service.last_seen}
+        _json({**state.to_json(), **now})
     else:
         console.print(picture(state))
+        _not_running(service)
     return _said_no(state)
+
+
+def _not_running(service: ServiceStanding | None) -> None:
+    from rayline.cli.standing_page import service_line
+
+    if service is not None and not service.running:
+        console.print(f"\n[yellow]{service_line(service)}[/]; `rayline deploy` or `run` brings it back", soft_wrap=True)
 
 
 def watched_rollout(states: Iterable[RolloutState], look: Callable[[], Glance | None]) -> int:
@@ -290,7 +310,7 @@ def watched_rollout(states: Iterable[RolloutState], look: Callable[[], Glance | 
     return _said_no(watched(console, states, look))
 
 
-def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False) -> None:
+def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False, service: ServiceStanding | None = None) -> None:
     """Print all rollouts of a service, the latest first."""
     from rayline.cli.rollout_picture import history_table
 
@@ -298,6 +318,7 @@ def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False) -> None:
         _json([_rollout_line(each) for each in found])
     else:
         console.print(history_table(found))
+        _not_running(service)
 
 
 def _rollout_line(state: RolloutState) -> dict[str, Any]:

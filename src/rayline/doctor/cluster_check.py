@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from rayline.cluster import authentication
 from rayline.doctor.ports import reaches
 from rayline.doctor.seam import Finding, Subject
+from rayline.doctor.tokens import USUAL_TOKEN
 
 CONNECT_SECONDS = 4.0
 ASK_SECONDS = 35.0
@@ -39,9 +40,18 @@ class ClusterCheck:
         return [_versions(subject.address, told), *_storage(subject, told)]
 
 
+def _authentication(token_file: Path | None) -> dict[str, str]:
+    """Return the variables with which a process speaks to a cluster, as far as the shell has not set them."""
+    if token_file is not None:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
+    if "RAY_AUTH_MODE" in os.environ:
+        return {}
+    known = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or USUAL_TOKEN.exists()
+    return {"RAY_AUTH_MODE": "token" if known else "disabled"}
+
+
 def _asked(subject: Subject) -> dict[str, Any]:
     assert subject.address is not None
-    token = str(subject.token_file) if subject.token_file is not None else None
     try:
         done = subprocess.run(
             [sys.executable, "-m", "rayline.doctor.asking", subject.address],
@@ -49,7 +59,7 @@ def _asked(subject: Subject) -> dict[str, Any]:
             text=True,
             timeout=ASK_SECONDS,
             check=False,
-            env={**os.environ, **authentication(token)},
+            env={**os.environ, **_authentication(subject.token_file)},
         )
     except subprocess.TimeoutExpired:
         return {"error": f"it did not answer within {ASK_SECONDS:g} s"}

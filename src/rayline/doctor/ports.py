@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rayline.cluster import ancestor_of, command_of
+from rayline import processes
 from rayline.config import Config
 from rayline.doctor.seam import Finding, Subject
 from rayline.errors import ClusterError, ServiceError
@@ -95,11 +95,21 @@ def _who(port: int) -> str:
 def listeners(port: int) -> list[int]:
     """Return the processes that listen on a port, as far as this user may see them."""
     sockets = _listening(port)
-    found = []
-    for folder in Path("/proc").iterdir() if sockets else ():
-        if folder.name.isdecimal() and _holds(folder / "fd", sockets):
-            found.append(int(folder.name))
-    return sorted(found)
+    folders = [each for each in Path("/proc").iterdir() if each.name.isdecimal()] if sockets else []
+    return sorted(int(each.name) for each in folders if _holds(each / "fd", sockets))
+
+
+def command_of(pid: int) -> str:
+    """Return the command line of a process, empty where it has ended."""
+    return next((each.command for each in processes.listed(pid)), "")
+
+
+def ancestor_of(pid: int) -> int:
+    """Return the oldest process that a process descends from, below the one that starts all others."""
+    parents = {each.pid: each.parent for each in processes.listed()}
+    while parents.get(pid, 1) > 1:
+        pid = parents[pid]
+    return pid
 
 
 def _listening(port: int) -> set[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rayline import cluster, config
 from rayline.doctor.seam import Subject
 from rayline.errors import RaylineError
+from rayline.readiness import named_cluster
 
 USUAL_FILE = Path("rayline.yaml")
 
@@ -26,12 +27,12 @@ def subject_of(file: Path | None = None, manifests: Sequence[Path] = ()) -> Subj
             loaded = config.load(chosen)
         except RaylineError as error:
             wrong = str(error)
-    own = cluster.alive(loaded.storage) if loaded is not None and cluster.named() is None else None
+    own = cluster.alive(loaded.storage) if loaded is not None and named_cluster() is None else None
     return Subject(
         loaded,
         chosen,
         wrong,
-        own.address if own is not None else cluster.named(),
+        own.address if own is not None else named_cluster(),
         Path(own.token_path) if own is not None else None,
         tuple(manifests),
     )

@@ -10,12 +10,15 @@ from pathlib import Path
 from rayline.doctor.seam import Finding, Subject
 from rayline.serving.access import Tokens
 
+USUAL_TOKEN = Path.home() / ".ray" / "auth_token"
+"""Where Ray looks for a token that no variable names."""
+
 OTHERS = 0o077
 MAKE = "(umask 077 && python3 -c 'import secrets; print(secrets.token_hex(32))' > {path})"
 
 
 class TokenCheck:
-    """Looks at the mode of authentication and at the files of tokens; whether the cluster takes one is its own check."""
+    """Looks at the mode of authentication and at the files of tokens; the cluster's check asks whether it is taken."""
 
     name = "tokens"
 
@@ -34,7 +37,7 @@ def _of_cluster(subject: Subject) -> Finding:
         return _file(subject.token_file, "the local cluster's")
     mode = os.environ.get("RAY_AUTH_MODE")
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    usual = Path.home() / ".ray" / "auth_token"
+    usual = USUAL_TOKEN
     if mode == "disabled":
         way_out = "Set RAY_AUTH_MODE=token for the cluster and for its drivers."
         return Finding("notice", "RAY_AUTH_MODE is disabled: who reaches the cluster may run anything on it", way_out)

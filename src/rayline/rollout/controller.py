@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from rayline.cluster import NAMESPACE
+from rayline.cluster import NAMESPACE, ON_THE_HEAD
 from rayline.errors import ClusterError, RaylineError, ServiceError, StaleController
 from rayline.rollout import failpoints, verbs
 from rayline.rollout.engine import Engine, Order
@@ -177,6 +177,7 @@ def controller(service: str, storage: str, ports: Ports) -> Any:
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,
+            resources=ON_THE_HEAD,
             max_restarts=-1,
             max_concurrency=8,
             **({"runtime_env": {"env_vars": {failpoints.VARIABLE: armed}}} if armed else {}),
