@@ -22,12 +22,8 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_format="plaintext",
 )
-_BEFORE: tuple[Callable[..., object], ...] = (
-    project_verbs.init,
-    doctor_verbs.doctor,
-    *project_verbs.VERBS[1:],
-    service_verbs.deploy,
-)
+_INIT, *_STEPS = project_verbs.VERBS
+_BEFORE: tuple[Callable[..., object], ...] = (_INIT, doctor_verbs.doctor, *_STEPS, service_verbs.deploy)
 for _place, _verb in enumerate(_BEFORE):
     if _verb is service_verbs.deploy:
         app.command(features_verbs.features)

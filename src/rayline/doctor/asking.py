@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -14,11 +15,11 @@ def told(address: str) -> dict[str, Any]:
     """Return versions and nodes of a cluster. No driver is registered there."""
     from ray._common.usage.usage_lib import get_cluster_metadata
     from ray._private.services import canonicalize_bootstrap_address
-    from ray._raylet import GcsClient
     from ray.autoscaler.v2.sdk import get_cluster_status
 
     address = canonicalize_bootstrap_address(address) or address
-    client = GcsClient(address=address)
+    raylet: Any = importlib.import_module("ray._raylet")
+    client = raylet.GcsClient(address=address)
     began = time.monotonic()
     metadata = get_cluster_metadata(client)
     seconds = time.monotonic() - began
