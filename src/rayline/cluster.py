@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from rayline import processes
 from rayline.errors import ClusterError
+from rayline.storage import folder_of
 
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
@@ -102,8 +103,8 @@ def connect(
         os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
         _join(named)
         return
-    with _only_one(Path(storage)):
-        head = alive(storage) or _start(Path(storage), dict(environment or {}), gcs_storage)
+    with _only_one(folder_of(storage)):
+        head = alive(storage) or _start(folder_of(storage), dict(environment or {}), gcs_storage)
     _set(head.environment)
     use_token(head.token_path)
     _join(head.address)
@@ -118,7 +119,7 @@ def alive(storage: str | Path) -> LocalCluster | None:
 def last(storage: str | Path) -> LocalCluster | None:
     """Return the local cluster of ``storage`` that was started last and not stopped: it may have died. Else None."""
     try:
-        return LocalCluster(**json.loads(_record(Path(storage)).read_text(encoding="utf-8")))
+        return LocalCluster(**json.loads(_record(folder_of(storage)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -127,7 +128,7 @@ def stop(storage: str | Path) -> bool:
     """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running."""
     head = alive(storage)
     if head is None:
-        _forget(Path(storage))
+        _forget(folder_of(storage))
         return False
     disconnect()
     started = processes.descendants(head.pid)
@@ -138,7 +139,7 @@ def stop(storage: str | Path) -> bool:
     processes.kill(head.pid, started)
     if head.pid in _heads:
         _heads.pop(head.pid).wait()
-    _forget(Path(storage))
+    _forget(folder_of(storage))
     return True
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import blessing, experiment, readiness, release
+from rayline import blessing, experiment, readiness, release, storage
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
@@ -265,7 +265,7 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
 
 def bless(project: Project, data: Record, trained: Record, scored: Record) -> Record:
     """Judge the Bundle by its gates, beside the champion on the same rows, and by its behavioural tests."""
-    bundle = Path(scored.result["bundle"])
+    bundle = storage.fetch(Path(scored.result["bundle"]))
     rival = blessing.rival_of(project, bundle)
 
     def do() -> Result:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rayline import blessing, cluster, readiness
+from rayline import blessing, cluster, readiness, storage
 from rayline.config import AccessConfig, Config, RolloutConfig, plain
 from rayline.errors import RolloutRefused, ServiceError, UsageError
 from rayline.events import Finished, Notice, RolloutMoved, Started
@@ -240,7 +240,8 @@ def _tell_what_needs_a_restart(project: Project) -> None:
     from rayline.serving.names import service_folder
 
     try:
-        record = json.loads((service_folder(project.storage, project.config.name) / "service.json").read_text())
+        file = storage.refresh(service_folder(project.storage, project.config.name) / "service.json")
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     settings, now = record["settings"], plain(project.config.service)
@@ -260,6 +261,8 @@ def live_version(project: Project, number: int) -> LiveVersion:
 
     version = project.store.version(project.config.name, str(number))
     bundle = Bundle.load(project.store.fetch(version, project.storage / "served"))
+    if storage.is_object_store(bundle.path) and not storage.is_kept(bundle.path):
+        storage.keep(bundle.path)
     placement = project.config.service.placement
     return LiveVersion(version.number, str(bundle.path), bundle.digest, placement)
 

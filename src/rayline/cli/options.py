@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rayline import config
 from rayline.config import Config
 from rayline.errors import NotFoundError, UsageError, suggestion
+from rayline.storage import folder_of
 
 ConfigFile = Annotated[Path, Parameter(help="The project's YAML file.")]
 Overrides = Annotated[
@@ -64,7 +65,7 @@ def project_storage(file: Path | None) -> Path:
         if file is None and here.is_dir():
             return here
         raise
-    return Path(config.load(path).storage)
+    return folder_of(config.load(path).storage)
 
 
 def named_project(name: str, file: Path | None) -> Config:
