@@ -90,7 +90,14 @@ def _running(project: Project, version: int) -> Service:
     from rayline.serving.service import deploy
 
     config = project.config
-    return deploy(config.name, config.service, str(project.storage), live_version(project, version))
+    return deploy(
+        config.name,
+        config.service,
+        str(project.storage),
+        live_version(project, version),
+        serve_on=config.cluster.serve_on,
+        remote_on=config.cluster.remote_on,
+    )
 
 
 def _without_champion(project: Project) -> bool:

@@ -63,7 +63,14 @@ def searched(project: Project, data: Record) -> Result:
                 project.listener(Notice(each))
             variants.prepare_ahead(space, config.tune.trials, hears.notice)
             found = tune(
-                config, variants.data_for, folder, hears.trial, earlier, on_epoch=hears.epoch, notice=hears.notice
+                config,
+                variants.data_for,
+                folder,
+                hears.trial,
+                earlier,
+                on_epoch=hears.epoch,
+                notice=hears.notice,
+                on_wait=lambda text: project.listener(Notice(text)),
             )
             page = hears.page(_sheet(config, space, prepared, found, hears.notices), folder / PAGE_FOLDER)
             log.finished(found)

@@ -101,10 +101,10 @@ def _kind(name: str, of: Mapping[str, Any], config: Mapping[str, Any], nodes: Se
     total = {resource: float(amount) for resource, amount in (of.get("resources") or {}).items()}
     labels = {str(key): str(value) for key, value in (of.get("labels") or {}).items()}
     most = int(of.get("max_workers", config.get("max_workers", 2)))
-    return NodeKind(name, total, labels, most, sum(_is_of(node, name, total, labels) for node in nodes))
+    return NodeKind(name, total, labels, most, sum(is_of(node, name, total, labels) for node in nodes))
 
 
-def _is_of(node: Node, name: str, total: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+def is_of(node: Node, name: str, total: Mapping[str, float], labels: Mapping[str, str]) -> bool:
     """Tell whether a node is of a kind. Version 1 of the autoscaler does not say: then what they have decides."""
     if node.head:
         return False

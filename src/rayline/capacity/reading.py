@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rayline.capacity.autoscaler import Scaling, scaling_of, settings_on_head
+from rayline.capacity.autoscaler import Scaling, is_of, scaling_of, settings_on_head
 from rayline.capacity.here import gpus_here
 from rayline.capacity.values import Capacity, Node, NodeKind
 from rayline.errors import ClusterError
@@ -36,6 +37,37 @@ def of_cluster(seconds: float = ASK_SECONDS, *, scales: bool = True) -> Capacity
     return Capacity(
         f"the cluster at {gcs}", nodes, scaling.kinds, scaling.more, limits, reach, scaling.why, gpus_here()
     )
+
+
+def nodes_of_cluster() -> Capacity:
+    """Return what the connected cluster has by now; whether more may come is not asked, which takes longer.
+
+    Raises:
+        ClusterError: Ray does not tell of its nodes.
+    """
+    import ray
+
+    gcs = ray.get_runtime_context().gcs_address
+    return Capacity(f"the cluster at {gcs}", _nodes(gcs), reach="unknown", why="it was not asked")
+
+
+def elsewhere() -> dict[str, str]:
+    """Return a label selector of all nodes but those that the connected cluster has now."""
+    import ray
+
+    here = ", ".join(each["NodeID"] for each in ray.nodes() if each["Alive"])
+    return {"ray.io/node-id": f"!in({here})"}
+
+
+def with_nodes(capacity: Capacity, now: Capacity) -> Capacity:
+    """Return a capacity with the nodes that there are now, and what may come beside them."""
+    before = sum(not node.head for node in capacity.nodes)
+    kinds = tuple(
+        replace(kind, running=sum(is_of(node, kind.name, kind.total, kind.labels) for node in now.nodes))
+        for kind in capacity.kinds
+    )
+    more = max(0, capacity.more + before - sum(not node.head for node in now.nodes))
+    return replace(capacity, nodes=now.nodes, kinds=kinds, more=more)
 
 
 def _nodes(gcs: str) -> tuple[Node, ...]:

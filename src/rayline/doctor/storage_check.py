@@ -6,11 +6,15 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from rayline import storage as kept
 from rayline.doctor.machine import existing
 from rayline.doctor.seam import Finding, Subject
-from rayline.storage import fetch, folder_of, keep
+from rayline.errors import StorageError
+from rayline.storage.objects import objects
+from rayline.storage.places import place_of
 
 SLOW_SECONDS = 2.0
 WAY_OUT = "Give this user the right to write there, or set 'storage' to another place."
@@ -26,11 +30,11 @@ class StorageCheck:
         if subject.config is None:
             return [Finding("skipped", "no configuration says where it is")]
         storage = subject.config.storage
-        if "://" not in storage and not Path(storage).is_dir():
+        if not kept.is_object_store(storage) and not Path(storage).is_dir():
             return [_to_be_made(Path(storage))]
         began = time.monotonic()
         try:
-            wrong = _tried(folder_of(storage))
+            wrong = _tried(kept.folder_of(storage))
         except OSError as error:
             return [Finding("failed", f"'{storage}' cannot be written: {error.strerror or error}", WAY_OUT)]
         seconds = time.monotonic() - began
@@ -51,10 +55,19 @@ def _to_be_made(folder: Path) -> Finding:
 
 def _tried(folder: Path) -> str:
     """Return what is wrong, empty where nothing is."""
+    folder.mkdir(parents=True, exist_ok=True)  # of an object store: where its files are worked on
     probe, word = folder / f".doctor-{secrets.token_hex(4)}", secrets.token_hex(16)
     try:
         probe.write_text(word, encoding="utf-8")
-        keep(probe)
-        return "" if fetch(probe).read_text(encoding="utf-8") == word else "gives back something else than it was given"
+        kept.keep(probe)
+        place = place_of(probe)
+        if place is not None:
+            probe.unlink()
+            if objects(place.scheme, place.bucket).swap(place.key, b"another", None) is not None:
+                return "takes no condition on a write, so that two drivers could overwrite each other"
+        back = kept.refresh(probe)
+        return "" if back.read_text(encoding="utf-8") == word else "gives back something else than it was given"
     finally:
         probe.unlink(missing_ok=True)
+        with suppress(StorageError):  # the first one says why
+            kept.forget(probe)

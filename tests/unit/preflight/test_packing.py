@@ -41,7 +41,7 @@ def needs(draw: st.DrawFn) -> Need:
     least = draw(st.integers(1, 4))
     keeps = draw(st.sampled_from([{}, {"CPU": 1.0}]))
     reserve = draw(st.sampled_from([0.0, 0.0, 1.5]))
-    return Need("train", "worker", each, least, least, "x", draw(LABELS), keeps, reserve, "y")
+    return Need("train", "worker", each, least, least, "x", draw(LABELS), keeps, reserve, by="y")
 
 
 def tried(rooms: list[Mapping[str, float]], each: Mapping[str, float], count: int) -> bool:
@@ -72,11 +72,12 @@ def grown(capacity: Capacity) -> list[list[NodeKind]]:
 
 def possible(need: Need, capacity: Capacity) -> bool:
     """Tell by trying everything whether a need can ever be met, once all others but the service have ended."""
+    top = capacity.can_reach("CPU")
     for added in grown(capacity):
         places = [*capacity.nodes, *added]
         rooms = [each.total for each in places if need.labels.items() <= each.labels.items()]
         cpus = sum(each.total.get("CPU", 0.0) for each in places)
-        left = cpus - need.least * need.each["CPU"] - need.keeps.get("CPU", 0.0) - need.reserve
+        left = cpus - need.least * need.each["CPU"] - need.keeps.get("CPU", 0.0) - min(need.reserve, top)
         if left >= -1e-9 and tried(rooms, need.each, need.least):
             return True
     return False
