@@ -15,9 +15,10 @@ from typing import Any
 from rayline.doctor.ports import reaches
 from rayline.doctor.seam import Finding, Subject
 from rayline.doctor.tokens import USUAL_TOKEN
+from rayline.preflight.words import amounts
 
 CONNECT_SECONDS = 4.0
-ASK_SECONDS = 35.0
+ASK_SECONDS = 25.0
 SLOW_SECONDS = 1.0
 
 
@@ -71,6 +72,7 @@ def _asked(subject: Subject) -> dict[str, Any]:
 
 
 def _refused(address: str, why: str) -> Finding:
+    why = why.partition(". ")[0].rstrip(".")
     if "auth" in why.lower() or "token" in why.lower():
         way_out = "Get the cluster's token into a file of mode 0600, and name it in RAY_AUTH_TOKEN_PATH."
         return Finding("failed", f"{address} does not take the token: {why}", way_out)
@@ -81,7 +83,7 @@ def _versions(address: str, told: Mapping[str, Any]) -> Finding:
     ray, python = metadata.version("ray"), platform.python_version()
     nodes, there = told["nodes"], (told["ray"], told["python"])
     totals = {name: sum(node["total"].get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
-    size = f"{len(nodes)} node{'s' * (len(nodes) != 1)}, {totals['CPU']:g} CPUs, {totals['GPU']:g} GPUs"
+    size = f"{len(nodes)} node{'s' * (len(nodes) != 1)}, {amounts(totals)}"
     seen = f"{address} answers: {size}, Ray {there[0]}, Python {there[1]}"
     if there[0] != ray or there[1].split(".")[:2] != python.split(".")[:2]:
         way_out = "Install the cluster's versions here, or this image there (cluster/Dockerfile)."

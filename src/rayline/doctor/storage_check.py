@@ -47,6 +47,9 @@ class StorageCheck:
 
 
 def _to_be_made(folder: Path) -> Finding:
+    in_the_way = next((each for each in (folder, *folder.parents) if each.is_file()), None)
+    if in_the_way is not None:
+        return Finding("failed", f"'{folder}' cannot be made: '{in_the_way}' is a file", WAY_OUT)
     above = existing(folder)
     if os.access(above, os.W_OK | os.X_OK):
         return Finding("ok", f"'{folder}' will be made: '{above}' can be written")
