@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from rayline import cluster
-from rayline.cluster import NAMESPACE, _descendants, _kill
+from rayline.cluster import NAMESPACE
+from rayline.processes import descendants, kill
 
 HEAD_ID = "f" * 51 + "00000"
 START_S = 90.0
@@ -102,10 +103,10 @@ class AutoscalingCluster:
 
     def kill_node(self, node_id: str) -> None:
         """Kill a node as a machine dies: its raylet and everything that it started, at once."""
-        raylets = [pid for pid, command in _descendants(self.process.pid).items() if "raylet/raylet" in command]
+        raylets = [pid for pid, command in descendants(self.process.pid).items() if "raylet/raylet" in command]
         for raylet in raylets:
             if _node_of(raylet) == node_id:
-                for pid in [raylet, *_descendants(raylet)]:
+                for pid in [raylet, *descendants(raylet)]:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 return
@@ -113,12 +114,12 @@ class AutoscalingCluster:
 
     def stop(self) -> None:
         """Stop the head, its nodes and all that runs on them."""
-        started = _descendants(self.process.pid)
+        started = descendants(self.process.pid)
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_S)
-        _kill(self.process.pid, started)
+        kill(self.process.pid, started)
         self.process.wait()
 
 

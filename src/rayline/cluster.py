@@ -10,8 +10,10 @@ from __future__ import annotations
 import fcntl
 import importlib
 import json
+import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,15 +25,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rayline import processes
 from rayline.errors import ClusterError
+from rayline.storage import folder_of
 
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
 
-ON_HEAD = {"node:__internal_head__": 0.001}
-"""What an actor takes that is to be on the head: an actor without CPUs keeps any other node from ever being idle."""
+ON_THE_HEAD = {"node:__internal_head__": 0.001}
+"""The resources of an actor that must live on the head's node, as Serve's controller does: worker nodes come and go."""
 
 _replaced: dict[str, str | None] = {}
 """Variables of the shell in whose place those of a cluster stand, until this process leaves it."""
@@ -39,9 +43,16 @@ _replaced: dict[str, str | None] = {}
 _heads: dict[int, subprocess.Popen[bytes]] = {}
 """Heads that this process started, by process id: kept so that they are reaped when they are stopped here."""
 
+GcsStorage = Literal["memory", "rocksdb"]
+
+INGRESS_SETTINGS = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
+"""The variable that names a file in the folder which the command line of a head's own ingress names too."""
+
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
-PROC = Path("/proc")
+RETURN_TRIES = 2  # a busy machine may not start a node within the half minute that Ray gives it
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +64,32 @@ class LocalCluster:
     token_path: str
     log: str
     environment: dict[str, str]
+    gcs_storage: str = "memory"
+
+    @property
+    def port(self) -> int:
+        """The port of its control service, which worker nodes and drivers come back to."""
+        return int(self.address.rpartition(":")[2])
 
 
-def connect(storage: str | Path, *, address: str | None = None, environment: Mapping[str, str] | None = None) -> None:
+def connect(
+    storage: str | Path,
+    *,
+    address: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    gcs_storage: GcsStorage = "memory",
+) -> None:
     """Connect this process to Ray, once.
 
     An existing connection is kept. Then ``address`` or ``RAY_ADDRESS`` decides; without either, the local cluster of
-    ``storage`` is used, and started where none is alive.
+    ``storage`` is used, and started where none is alive. One that died is started again; where it kept its state on
+    disk, on the same port and with that state: actors and services that it had come back by themselves.
 
     Args:
         storage: the project's state folder.
         address: ``host:port`` or ``auto``.
         environment: variables that a local cluster must start with, such as those of the HTTP ingress.
+        gcs_storage: where a local head keeps the cluster's state: ``memory``, or ``rocksdb`` to survive its own death.
 
     Raises:
         ClusterError: the cluster cannot be reached or started.
@@ -78,8 +103,8 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
         os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
         _join(named)
         return
-    with _only_one(Path(storage)):
-        head = alive(storage) or _start(Path(storage), dict(environment or {}))
+    with _only_one(folder_of(storage)):
+        head = alive(storage) or _start(folder_of(storage), dict(environment or {}), gcs_storage)
     _set(head.environment)
     use_token(head.token_path)
     _join(head.address)
@@ -87,30 +112,54 @@ def connect(storage: str | Path, *, address: str | None = None, environment: Map
 
 def alive(storage: str | Path) -> LocalCluster | None:
     """Return the local cluster of ``storage`` where its head process still runs, else None. Does not load Ray."""
+    head = last(storage)
+    return head if head is not None and _is_head(head.pid) else None
+
+
+def last(storage: str | Path) -> LocalCluster | None:
+    """Return the local cluster of ``storage`` that was started last and not stopped: it may have died. Else None."""
     try:
-        head = LocalCluster(**json.loads(_record(Path(storage)).read_text(encoding="utf-8")))
+        return LocalCluster(**json.loads(_record(folder_of(storage)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return head if _is_head(head.pid) else None
 
 
 def stop(storage: str | Path) -> bool:
     """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running."""
     head = alive(storage)
     if head is None:
-        _record(Path(storage)).unlink(missing_ok=True)
+        _forget(folder_of(storage))
         return False
     disconnect()
-    started = _descendants(head.pid)
+    started = processes.descendants(head.pid)
     os.kill(head.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_DEADLINE_S
     while _is_head(head.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    _kill(head.pid, started)
+    processes.kill(head.pid, started)
     if head.pid in _heads:
         _heads.pop(head.pid).wait()
-    _record(Path(storage)).unlink(missing_ok=True)
+    _forget(folder_of(storage))
     return True
+
+
+def _forget(storage: Path) -> None:
+    """Forget a cluster that was stopped: none may come back from what it left."""
+    _end_leftovers(last(storage))
+    _record(storage).unlink(missing_ok=True)
+    shutil.rmtree(_state_folder(storage), ignore_errors=True)
+
+
+def _end_leftovers(head: LocalCluster | None) -> None:
+    """Kill the ingress of a dead head where it lives on: it would hold the service's port, and lead nowhere."""
+    named = head.environment.get(INGRESS_SETTINGS) if head is not None else None
+    if named is None:
+        return
+    folder = f" {Path(named).parent}/"
+    for each in processes.living():
+        if folder in each.command:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(each.pid, signal.SIGKILL)
 
 
 def disconnect() -> None:
@@ -183,17 +232,44 @@ def _only_one(storage: Path) -> Iterator[None]:
         yield
 
 
-def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
-    token_path = _write_token(storage)
-    log = storage / "cluster.log"
-    port = _free_port()
+def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
+    """Start a head; where the last one died and its state is on disk, as that one, else anew."""
+    former = last(storage)
+    _end_leftovers(former)
+    state = _state_folder(storage)
+    if former is not None and former.gcs_storage == gcs_storage == "rocksdb" and state.is_dir():
+        head = _started_again(storage, former)
+        if head is not None:
+            return head
+    shutil.rmtree(state, ignore_errors=True)
     # A single node has nowhere to drain to: without this, stopping it waits half a minute.
     settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **environment}
+    if gcs_storage == "rocksdb":
+        settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(state.resolve())}
+    return _start_head(storage, _free_port(), settings, gcs_storage)
+
+
+def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
+    """Start a dead head again on its port and state; None where it does not come up with them, as of a damaged file."""
+    for _ in range(RETURN_TRIES):
+        # Ray takes a worker node of the same address for another head where this file names it.
+        Path(session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
+        try:
+            return _start_head(storage, former.port, former.environment, "rocksdb")
+        except ClusterError as error:
+            _LOG.warning("the head could not go on with the state in '%s': %s", _state_folder(storage), error)
+    return None
+
+
+def _start_head(storage: Path, port: int, settings: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
+    token_path = _write_token(storage)
+    log = storage / "cluster.log"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
     command += ["--num-cpus", str(os.cpu_count() or 1), "--ray-client-server-port", str(_free_port(from_port=27000))]
-    command += ["--temp-dir", _session_folder(storage)]
+    command += ["--temp-dir", session_folder(storage)]
     with log.open("ab") as output:
+        said_before = output.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -204,8 +280,8 @@ def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
         )
     try:
         _heads[process.pid] = process
-        address = _await_address(process, log, port)
-        head = LocalCluster(process.pid, address, str(token_path), str(log), settings)
+        address = _await_address(process, log, port, said_before)
+        head = LocalCluster(process.pid, address, str(token_path), str(log), settings, gcs_storage)
         _write(_record(storage), json.dumps(asdict(head), indent=2))
     except BaseException:  # Ctrl-C too: nobody would know of this head
         _abandon(process)
@@ -214,20 +290,20 @@ def _start(storage: Path, environment: dict[str, str]) -> LocalCluster:
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
-    started = _descendants(process.pid)
+    started = processes.descendants(process.pid)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    _kill(process.pid, started)
+    processes.kill(process.pid, started)
     process.wait()
     _heads.pop(process.pid, None)
 
 
-def _await_address(process: subprocess.Popen[bytes], log: Path, port: int) -> str:
+def _await_address(process: subprocess.Popen[bytes], log: Path, port: int, said_before: int) -> str:
     """Wait until the head listens. Ray gives its control port the node's own address, whatever was asked."""
     started = time.monotonic()
     marker = f":{port}'"
     while time.monotonic() - started < START_DEADLINE_S:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = log.read_bytes()[said_before:].decode(errors="replace")
         lines = [line for line in text.splitlines() if "ray start --address=" in line and marker in line]
         if lines:
             return lines[-1].split("--address='", 1)[1].split("'", 1)[0]
@@ -258,10 +334,18 @@ def _token_known() -> bool:
     )
 
 
-def _session_folder(storage: Path) -> str:
-    # Ray keeps Unix sockets here, whose path may have 107 characters at most: a deep project folder would not do.
+def session_folder(storage: Path) -> str:
+    """Return the folder of a local cluster's own files.
+
+    Ray keeps Unix sockets in it, whose path may have 107 characters at most: a deep project folder would not do.
+    """
     digest = blake2b(str(storage.resolve()).encode(), digest_size=5).hexdigest()
     return str(Path(tempfile.gettempdir()) / f"rayline-{digest}")
+
+
+def _state_folder(storage: Path) -> Path:
+    """Where a head of ``gcs_storage: rocksdb`` keeps the cluster's state, on this machine's own disk."""
+    return Path(f"{session_folder(storage)}-state")
 
 
 def _record(storage: Path) -> Path:
@@ -287,76 +371,6 @@ def _free_port(from_port: int = 20000) -> int:
     raise ClusterError(f"no free port between {from_port + offset} and {from_port + offset + 500}.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Process:
-    pid: int
-    parent: int
-    state: str
-    command: str
-
-
-def command_lines() -> list[str]:
-    """Return the command lines of this machine's processes that this user may see."""
-    return [each.command for each in _processes()]
-
-
 def _is_head(pid: int) -> bool:
     """Tell whether the process is still ours: a process id alone may have been given to another program."""
-    return any(each.state[0] not in "ZX" and "start --head" in each.command for each in _processes(pid))
-
-
-def _descendants(root: int) -> dict[int, str]:
-    """Return the living processes below one, with their command lines."""
-    children: dict[int, list[_Process]] = {}
-    for each in _processes():
-        children.setdefault(each.parent, []).append(each)
-    found: dict[int, str] = {}
-    waiting = [root]
-    while waiting:
-        for each in children.get(waiting.pop(), ()):
-            found[each.pid] = each.command
-            waiting.append(each.pid)
-    return found
-
-
-def _kill(root: int, started: Mapping[int, str]) -> None:
-    """Kill a head and what is left of the processes below it: Ray does not end what its workers started themselves."""
-    for each in _processes():
-        if each.pid == root or started.get(each.pid) == each.command:
-            with suppress(ProcessLookupError):
-                os.kill(each.pid, signal.SIGKILL)
-
-
-def _processes(pid: int | None = None) -> list[_Process]:
-    """Return this machine's processes, or the one of that id where there is one."""
-    return _read_processes(pid) if (PROC / "self" / "stat").exists() else _listed_processes(pid)
-
-
-def _read_processes(pid: int | None) -> list[_Process]:
-    folders = [PROC / str(pid)] if pid is not None else [each for each in PROC.iterdir() if each.name.isdecimal()]
-    found = []
-    for folder in folders:
-        try:
-            stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
-            words = (folder / "cmdline").read_bytes().decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended, or is hidden from us
-            continue
-        # The program's name stands in parentheses and may hold some itself.
-        state, parent = stat.rpartition(")")[2].split()[:2]
-        found.append(_Process(int(folder.name), int(parent), state, words.replace("\0", " ").strip()))
-    return found
-
-
-def _listed_processes(pid: int | None) -> list[_Process]:
-    chosen = ["-e"] if pid is None else ["-p", str(pid)]
-    try:
-        done = subprocess.run(
-            ["ps", "-ww", *chosen, "-o", "pid=", "-o", "ppid=", "-o", "stat=", "-o", "args="],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        raise ClusterError("processes cannot be listed: there is neither /proc nor the program 'ps'.") from error
-    lines = [line.split(None, 3) for line in done.stdout.splitlines() if line.strip()]
-    return [_Process(int(each[0]), int(each[1]), each[2], each[3] if len(each) > 3 else "") for each in lines]
+    return any("start --head" in each.command for each in processes.living(pid))

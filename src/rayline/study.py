@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline import experiment, warm_start
+from rayline import experiment, storage, warm_start
 from rayline.config import Config, Space, plain, with_values
 from rayline.errors import RaylineError
 from rayline.events import Notice, Resumed, TrialEnded, TrialEpoch
@@ -120,6 +120,7 @@ class _Hears:
 
         try:
             page = write_page(sheet, folder)
+            storage.keep(folder)
         except Exception as error:  # noqa: BLE001 - the trials are done, and worth more than their picture
             self.notice(f"the Study's page could not be written: {type(error).__name__}: {error}")
             return None

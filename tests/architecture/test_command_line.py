@@ -11,7 +11,8 @@ from rayline.cli.app import app
 
 FROZEN = {
     "init": ["DATA", "--target", "--name", "--out", "--force"],
-    "plan": ["CONFIG", "--set", "--json"],
+    "doctor": ["CONFIG", "--address", "--manifests", "--json"],
+    "plan": ["CONFIG", "--address", "--set", "--json"],
     "run": ["CONFIG", "--fresh", "--set", "--json"],
     "validate": ["CONFIG", "DATA", "--environment", "--update", "--yes", "--set", "--json"],
     "train": ["CONFIG", "--fresh", "--set", "--json"],
@@ -30,6 +31,7 @@ FROZEN = {
     "rollout undo": ["NAME", "--to", "--config"],
     "rollout history": ["NAME", "--config", "--json"],
     "predict": ["NAME", "FILE", "--version", "--out", "--config", "--json"],
+    "status": ["NAME", "--config", "--json"],
     "lineage": ["VERSION", "--config", "--json"],
     "card": ["VERSION", "--out", "--config"],
     "ui": ["--config", "--port"],

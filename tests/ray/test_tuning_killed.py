@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import ray
 
-from rayline.cluster import _descendants
 from rayline.config import ModelConfig, Space
+from rayline.processes import descendants
 from rayline.training.spec import EpochReport
 from rayline.tuning.ledger import events, read
 from rayline.tuning.study import StudyResult, base_data, tune
@@ -32,7 +32,7 @@ RATE = {"train.learning_rate": Space(low=1e-3, high=1e-1, log=True)}
 
 def workers() -> list[int]:
     """Return the processes of this session's cluster that train trials."""
-    return [pid for pid, command in _descendants(os.getpid()).items() if command.startswith("ray::Worker.step")]
+    return [pid for pid, command in descendants(os.getpid()).items() if command.startswith("ray::Worker.step")]
 
 
 def slow_study(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rayline import cluster
+from rayline import cluster, processes
 
 SLEEPER = (
     "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
@@ -46,11 +46,11 @@ def test_processes_are_found(
     elif shutil.which("ps") is None:
         pytest.skip("this system has no ps")
     else:
-        monkeypatch.setattr(cluster, "PROC", tmp_path)
+        monkeypatch.setattr(processes, "PROC", tmp_path)
     parent, child = family
     assert cluster._is_head(parent.pid)
     assert not cluster._is_head(child)
-    assert set(cluster._descendants(parent.pid)) == {child}
+    assert set(processes.descendants(parent.pid)) == {child}
     parent.kill()
     parent.wait()
     assert not cluster._is_head(parent.pid)
@@ -67,12 +67,12 @@ def test_an_interrupted_start_leaves_no_head(
     monkeypatch.setattr(cluster.subprocess, "Popen", lambda *_, **__: parent)
     monkeypatch.setattr(cluster, "_await_address", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cluster._start(tmp_path, {})
+        cluster._start(tmp_path, {}, "memory")
     assert parent.returncode is not None
     deadline = time.monotonic() + 10
-    while any(each.state[0] != "Z" for each in cluster._processes(child)) and time.monotonic() < deadline:
+    while any(each.state[0] != "Z" for each in processes.listed(child)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert all(each.state[0] == "Z" for each in cluster._processes(child))
+    assert all(each.state[0] == "Z" for each in processes.listed(child))
     assert cluster.alive(tmp_path) is None
     assert parent.pid not in cluster._heads
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayline import processes
 from rayline.capacity.values import Node, NodeKind, whole
-from rayline.cluster import command_lines
 
 OPTION = "--autoscaling-config="
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -40,7 +40,7 @@ def settings_on_head(gcs: str) -> dict[str, Any]:
     """
     import yaml
 
-    for command in command_lines():
+    for command in (each.command for each in processes.living()):
         if "monitor.py" in command and f"--gcs-address={gcs}" in command and OPTION in command:
             file = os.path.expanduser(command.partition(OPTION)[2].split(" --")[0].strip())
             try:

@@ -16,10 +16,11 @@ ASK_SECONDS = 30.0
 HEAD = "node:__internal_head__"
 
 
-def of_cluster(seconds: float = ASK_SECONDS) -> Capacity:
+def of_cluster(seconds: float = ASK_SECONDS, *, scales: bool = True) -> Capacity:
     """Return what the connected cluster has and can reach.
 
     Args:
+        scales: whether it may have an autoscaler; a head that Rayline started has none, and is not asked.
         seconds: for how long to wait for the head; after them the reach is unknown.
 
     Raises:
@@ -31,7 +32,7 @@ def of_cluster(seconds: float = ASK_SECONDS) -> Capacity:
         raise ClusterError("Ray is not connected; call rayline.cluster.connect first.")
     gcs = ray.get_runtime_context().gcs_address
     nodes = _nodes(gcs)
-    scaling, limits = _reported(nodes) or (_asked(gcs, nodes, seconds), {})
+    scaling, limits = (Scaling(), {}) if not scales else _reported(nodes) or (_asked(gcs, nodes, seconds), {})
     reach: Any = "unknown" if scaling.why else "scales" if scaling.kinds else "fixed"
     return Capacity(
         f"the cluster at {gcs}", nodes, scaling.kinds, scaling.more, limits, reach, scaling.why, gpus_here()

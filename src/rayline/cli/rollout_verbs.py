@@ -54,6 +54,7 @@ def status(
 ) -> int:
     """Tell steps, shares and the last verdicts; exit code 1 where it was taken back or an analysis gave no verdict."""
     from rayline.rollout import commands
+    from rayline.standing import service_standing
 
     project = named_project(name, config)
     if watch and not json:
@@ -61,7 +62,7 @@ def status(
     state = commands.status(name, storage=project.storage)
     if wait or watch:
         *_, state = commands.watch(name, storage=project.storage)
-    return show.rollout(state, as_json=json)
+    return show.rollout(state, as_json=json, service=service_standing(project))
 
 
 @rollout.command(sort_key=2)
@@ -129,8 +130,11 @@ def undo(
 def history(name: Service, /, *, config: ProjectFile = None, json: Json = False) -> int:
     """List all rollouts of a service, the latest first: versions, phase, reason and how long each took."""
     from rayline.rollout import commands
+    from rayline.standing import service_standing
 
-    show.rollouts(commands.history(name, storage=named_project(name, config).storage), as_json=json)
+    project = named_project(name, config)
+    found = commands.history(name, storage=project.storage)
+    show.rollouts(found, as_json=json, service=None if json else service_standing(project))
     return 0
 
 

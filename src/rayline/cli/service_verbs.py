@@ -9,7 +9,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rayline.cli import show
-from rayline.cli.options import Force, Json, ProjectFile, Service, named_project, project_storage, selected
+from rayline.cli.options import (
+    Force,
+    Json,
+    ProjectFile,
+    Service,
+    named_project,
+    project_file,
+    project_storage,
+    selected,
+)
 
 
 def deploy(
@@ -51,6 +60,22 @@ def predict(
     project = Project(named_project(name, config))
     target = out or file.with_suffix(".predictions.parquet")
     show.predicted(predict_file(project, version, file, target), as_json=json)
+    return 0
+
+
+def status(
+    name: Annotated[str | None, Parameter(help="The service's name; default: the project's.")] = None,
+    /,
+    *,
+    config: ProjectFile = None,
+    json: Json = False,
+) -> int:
+    """Tell what runs, its traffic, the last rollout, the versions and the finished steps. No cluster is needed."""
+    from rayline.config import load
+    from rayline.standing import standing
+
+    project = load(project_file(config)) if name is None else named_project(name, config)
+    show.standing(standing(project), as_json=json)
     return 0
 
 
@@ -121,4 +146,4 @@ def demo(
         return screen.closing(run_demo(out, port=port, keep=keep, listener=screen))
 
 
-VERBS: tuple[Callable[..., int], ...] = (predict, lineage, card, ui, stop, demo)
+VERBS: tuple[Callable[..., int], ...] = (predict, status, lineage, card, ui, stop, demo)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from rayline.cli import data_pages
+from rayline.errors import EnvironmentFailed
 from rayline.events import (
     Epoch,
     Event,
@@ -32,15 +32,17 @@ from rayline.events import (
 if TYPE_CHECKING:
     from rayline.check import Checked
     from rayline.config import Config
+    from rayline.doctor import Report
     from rayline.features.online.materialize import Materialized
     from rayline.flow import Outcome
     from rayline.lineage import Lineage
     from rayline.offline import Predicted
-    from rayline.preview import PlannedStep
+    from rayline.preview import Preview
     from rayline.release import Released
     from rayline.rollout.glance import Glance
     from rayline.rollout.state import RolloutState
     from rayline.scaffold import Scaffold
+    from rayline.standing import ServiceStanding, Standing
 
 console = Console(highlight=False)
 
@@ -134,16 +136,25 @@ def scaffolded(found: Scaffold) -> None:
     console.print(f"{wrote}; next: rayline run {escape(str(found.file))}", soft_wrap=True)
 
 
-def plan(steps: tuple[PlannedStep, ...], *, as_json: bool = False) -> None:
+def plan(found: Preview, *, as_json: bool = False) -> None:
     """Print what `run` would do."""
+    from rayline.cli import plan_page
+
     if as_json:
-        _json([asdict(step) for step in steps])
-        return
-    table = Table("step", "state", "CPUs at once", "why", box=None, pad_edge=False)
-    for step in steps:
-        state = "[dim]cached[/]" if step.cached else "[cyan]to do[/]"
-        table.add_row(step.step, state, f"{step.cpus:g}" if step.cpus else "", escape(step.why))
-    console.print(table)
+        _json(found.to_json())
+    else:
+        plan_page.page(console, found)
+
+
+def examined(report: Report, *, as_json: bool = False) -> int:
+    """Print what `doctor` saw; return the exit code."""
+    from rayline.cli import doctor_page
+
+    if as_json:
+        _json(report.to_json())
+    else:
+        doctor_page.page(console, report)
+    return 0 if report.ok else EnvironmentFailed.exit_code
 
 
 def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:
@@ -262,15 +273,34 @@ def card(folder: Path) -> None:
     line(f"The page with its plots: {folder / HTML}")
 
 
-def rollout(state: RolloutState, *, as_json: bool = False) -> int:
-    """Print a rollout; return its exit code."""
+def standing(found: Standing, *, as_json: bool = False) -> None:
+    """Print where a project stands."""
+    from rayline.cli import standing_page
+
+    if as_json:
+        _json(standing_page.as_values(found))
+    else:
+        standing_page.page(console, found)
+
+
+def rollout(state: RolloutState, *, as_json: bool = False, service: ServiceStanding | None = None) -> int:
+    """Print a rollout, and whether its service runs where that is known; return its exit code."""
     from rayline.cli.rollout_picture import picture
 
     if as_json:
-        _json(state.to_json())
+        now = {} if service is None else {"running": service.running, "last_seen": service.last_seen}
+        _json({**state.to_json(), **now})
     else:
         console.print(picture(state))
+        _not_running(service)
     return _said_no(state)
+
+
+def _not_running(service: ServiceStanding | None) -> None:
+    from rayline.cli.standing_page import service_line
+
+    if service is not None and not service.running:
+        console.print(f"\n[yellow]{service_line(service)}[/]; `rayline deploy` or `run` brings it back", soft_wrap=True)
 
 
 def watched_rollout(states: Iterable[RolloutState], look: Callable[[], Glance | None]) -> int:
@@ -280,7 +310,7 @@ def watched_rollout(states: Iterable[RolloutState], look: Callable[[], Glance | 
     return _said_no(watched(console, states, look))
 
 
-def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False) -> None:
+def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False, service: ServiceStanding | None = None) -> None:
     """Print all rollouts of a service, the latest first."""
     from rayline.cli.rollout_picture import history_table
 
@@ -288,6 +318,7 @@ def rollouts(found: tuple[RolloutState, ...], *, as_json: bool = False) -> None:
         _json([_rollout_line(each) for each in found])
     else:
         console.print(history_table(found))
+        _not_running(service)
 
 
 def _rollout_line(state: RolloutState) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Need:
         most: bundles that it takes where there is room.
         labels: that their nodes must carry, as Ray's label selector.
         keeps: of each resource, what the service that is live has already, and keeps.
-        reserve: CPUs that must stay free beside all that.
+        reserve: CPUs that must stay free beside all that, as far as ``reserve_on`` nodes have so many.
         setting: what a user lowers to ask for less.
         by: the setting that asks for the labels.
         here: it is no bundle, but takes this from the driver's own machine.
@@ -40,6 +40,7 @@ class Need:
     labels: Mapping[str, str] = field(default_factory=dict)
     keeps: Mapping[str, float] = field(default_factory=dict)
     reserve: float = 0.0
+    reserve_on: Mapping[str, str] = field(default_factory=dict)
     by: str = ""
     here: bool = False
 
@@ -64,7 +65,7 @@ def needs_of(config: Config, steps: Collection[str], capacity: Capacity, held: H
 
     Args:
         config: what they do.
-        steps: those that will run: any of ``features, train, tune, release, rollout``.
+        steps: those that will run: any of ``features, train, tune, release``.
         capacity: decides what ``train.use_gpu: auto`` means, as it does when the training starts.
         held: the service's own part.
 
@@ -80,9 +81,7 @@ def needs_of(config: Config, steps: Collection[str], capacity: Capacity, held: H
     if "tune" in steps and config.tune is not None:
         found.append(_trials(config, capacity, held))
     if "release" in steps:
-        found += _service(config, held)
-    if "rollout" in steps:
-        found += _canary(config)
+        found += _canary(config) if held.live else _service(config)
     return tuple(found)
 
 
@@ -139,22 +138,22 @@ def _beside_service(
         labels=config.cluster.train_on,
         keeps=kept if held.live else {},
         reserve=reserved_cpus(config, held),
+        reserve_on=config.cluster.serve_on,
         by="cluster.train_on",
     )
 
 
-def _service(config: Config, held: Held) -> list[Need]:
-    """Return what a service takes that comes up; one that is live has its replicas."""
+def _service(config: Config) -> list[Need]:
+    """Return what a service takes that comes up."""
     service = config.service
-    if held.live:
-        return []
     least, most = replicas_of(service)
     setting = "service.replicas" if service.autoscaling is None else "service.autoscaling.min_replicas"
     each = _replica(service)
-    found = [_serving("replica", each, least, most, f"{setting} or service.num_cpus", config)]
+    labels, lower = config.cluster.serve_on, f"{setting} or service.num_cpus"
+    found = [Need("release", "replica", each, least, most, lower, labels, by="cluster.serve_on")]
     if service.placement == "remote":
         taken = {name: amount * least for name, amount in each.items()}
-        found.append(_serving("process of the version", each, 1, 1, "service.placement", config, taken))
+        found.append(_apart("process of the version", "service.placement", config, taken))
     return found
 
 
@@ -162,20 +161,14 @@ def _canary(config: Config) -> list[Need]:
     """Return what a rollout takes: a process where its canary is placed remote, nothing where it is inline."""
     if (config.rollout.placement or config.service.placement) != "remote":
         return []
-    return [_serving("process of the canary", _replica(config.service), 1, 1, "rollout.placement", config)]
+    return [_apart("process of the canary", "rollout.placement", config, {})]
 
 
-def _serving(
-    what: str,
-    each: Mapping[str, float],
-    least: int,
-    most: int,
-    setting: str,
-    config: Config,
-    taken: Mapping[str, float] | None = None,
-) -> Need:
-    labels = config.cluster.serve_on
-    return Need("release", what, each, least, most, setting, labels, taken or {}, by="cluster.serve_on")
+def _apart(what: str, setting: str, config: Config, taken: Mapping[str, float]) -> Need:
+    """Return the need of a version in a process of its own; ``taken`` is what the replicas have before."""
+    own = config.cluster.remote_on
+    labels, by = (own, "cluster.remote_on") if own is not None else (config.cluster.serve_on, "cluster.serve_on")
+    return Need("release", what, _replica(config.service), 1, 1, setting, labels, taken, by=by)
 
 
 def replicas_of(service: ServiceConfig) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rayline.capacity import Capacity, matches, whole
@@ -65,10 +65,10 @@ def judge(need: Need, capacity: Capacity) -> Verdict:
         if capacity.limits and not short:  # kinds of nodes compete for what the limits leave: this is no proof
             return Verdict(need, "unsure", said)
         return Verdict(need, "never", said, words.way_out(need, capacity))
-    now = _count(need, found.free, capacity.free, {})
+    now = _count(need, found.free, capacity.free, {}, capacity)
     if now >= need.least:
         return _fits(need, capacity, found, now)
-    if _count(need, found.has, capacity.has, need.keeps) >= need.least:
+    if _count(need, found.has, capacity.has, need.keeps, capacity) >= need.least:
         return Verdict(need, "waits", f"{words.asks(need)}, and {words.room(need, capacity)} are free now")
     return Verdict(need, "grows", f"{words.asks(need)}, which needs {words.nodes(found.new, capacity)}", new=found.new)
 
@@ -105,9 +105,12 @@ def _fits(need: Need, capacity: Capacity, found: Placement, now: int) -> Verdict
     return Verdict(need, "grows", f"{said}; all {need.most} need {words.nodes(wide.new, capacity)}", new=wide.new)
 
 
-def _count(need: Need, placed: int, amount_of: Callable[[str], float], kept: Mapping[str, float]) -> int:
+def _count(
+    need: Need, placed: int, amount_of: Callable[[str], float], kept: Mapping[str, float], capacity: Capacity
+) -> int:
     """Return how many of so many placed bundles leave what must stay, where ``amount_of`` gives what there is."""
-    stays = {name: whole(kept.get(name, 0.0) + (need.reserve if name == "CPU" else 0.0)) for name in need.each}
+    reserve = _reserve(need, capacity)
+    stays = {name: whole(kept.get(name, 0.0) + (reserve if name == "CPU" else 0.0)) for name in need.each}
     fits = [
         (whole(amount_of(name)) - stays[name]) // whole(amount) for name, amount in need.each.items() if whole(amount)
     ]
@@ -116,19 +119,26 @@ def _count(need: Need, placed: int, amount_of: Callable[[str], float], kept: Map
 
 def _shortfall(need: Need, capacity: Capacity) -> dict[str, float]:
     """Return how much of each resource even all that can be reached lacks, beside what must stay."""
-    fitting = Capacity(
-        capacity.where,
-        tuple(node for node in capacity.nodes if matches(need.labels, node.labels)),
-        tuple(kind for kind in capacity.kinds if matches(need.labels, kind.labels)),
-        capacity.more,
-        capacity.limits,
-    )
-    lacks = {}
+    fitting, reserve, lacks = _labelled(capacity, need.labels), _reserve(need, capacity), {}
     for name, amount in need.each.items():
         asked = need.least * whole(amount)
-        stays = whole(need.keeps.get(name, 0.0) + (need.reserve if name == "CPU" else 0.0))
+        stays = whole(need.keeps.get(name, 0.0) + (reserve if name == "CPU" else 0.0))
         # What must stay may lie on nodes without the labels.
         missing = max(asked - whole(fitting.can_reach(name)), asked + stays - whole(capacity.can_reach(name)))
         if missing > 0:
             lacks[name] = missing / whole(1)
     return lacks
+
+
+def _reserve(need: Need, capacity: Capacity) -> float:
+    """Return the CPUs that stay free: what no node of a service can have is kept for none."""
+    return min(need.reserve, _labelled(capacity, need.reserve_on).can_reach("CPU")) if need.reserve else 0.0
+
+
+def _labelled(capacity: Capacity, labels: Mapping[str, str]) -> Capacity:
+    """Return the part of a cluster whose nodes carry labels."""
+    return replace(
+        capacity,
+        nodes=tuple(node for node in capacity.nodes if matches(labels, node.labels)),
+        kinds=tuple(kind for kind in capacity.kinds if matches(labels, kind.labels)),
+    )

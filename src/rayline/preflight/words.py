@@ -85,7 +85,7 @@ def way_out(need: Need, capacity: Capacity) -> str:
 
 
 def _unit(name: str, amount: float = 2) -> str:
-    return f"{name}s" if name in ("CPU", "GPU") and amount != 1 else name
+    return f"{name}s" if name in ("CPU", "GPU") and not 0 < amount <= 1 else name
 
 
 def _places(capacity: Capacity) -> list[Place]:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from rayline.cluster import NAMESPACE, ON_HEAD
+from rayline.cluster import NAMESPACE, ON_THE_HEAD
 from rayline.errors import ClusterError, RaylineError, ServiceError, StaleController
 from rayline.rollout import failpoints, verbs
 from rayline.rollout.engine import Engine, Order
+from rayline.rollout.files import rollout_files
 from rayline.rollout.ports import Ports
 from rayline.rollout.state import RolloutState
 from rayline.rollout.steady import SteadyClock
-from rayline.rollout.storage import RolloutFiles
 
 TICK_S = 0.2
 WAITING_TICK_S = 1.0
@@ -37,7 +37,7 @@ class Controller:
         """Read the rollout back and go on with it in the background."""
         if not _restarted():
             failpoints.arm_from_environment()
-        self._engine = Engine(RolloutFiles(storage, service), ports, SteadyClock())
+        self._engine = Engine(rollout_files(storage, service), ports, SteadyClock())
         self._stale = threading.Event()
         self._traffic = threading.Event()
         self._notes = threading.Event()
@@ -177,7 +177,7 @@ def controller(service: str, storage: str, ports: Ports) -> Any:
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,
-            resources=ON_HEAD,
+            resources=ON_THE_HEAD,
             max_restarts=-1,
             max_concurrency=8,
             **({"runtime_env": {"env_vars": {failpoints.VARIABLE: armed}}} if armed else {}),

@@ -17,6 +17,7 @@ from typing import Any
 from rayline.config import Placement
 from rayline.errors import ServiceError, StaleController
 from rayline.serving import roster
+from rayline.serving.last_seen import LastSeen
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rayline.serving.plan_file import PlanFile
 from rayline.serving.roster import Json, Replica, Roster
@@ -37,6 +38,7 @@ class LiveState:
         self._fence = kept.fence
         self._round = 0
         self._roster = Roster(self._file.read_roster() if kept.plan else {}, self._file.write_roster)
+        self._seen = LastSeen(Path(plan_path).parent)
         self._letters = itertools.count(time.time_ns())  # no number comes again after a restart
         self._changed = asyncio.Event()
         self._heard = asyncio.Event()
@@ -254,6 +256,7 @@ class LiveState:
 
     def _hear(self, report: Json, actor: Any) -> Replica:
         replica = self._roster.hear(report, actor)
+        self._seen.tell(len(self._roster.live()), self._plan.generation if self._plan else 0)
         self._wake("_heard")
         return replica
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from rayline import storage as kept
 from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving import remote
@@ -74,9 +75,9 @@ class Service:
 
         folder = service_folder(storage, name)
         try:
-            url = json.loads((folder / RECORD).read_text(encoding="utf-8"))["url"]
+            url = json.loads(kept.refresh(folder / RECORD).read_text(encoding="utf-8"))["url"]
         except (OSError, ValueError, KeyError) as error:
-            known = [path.parent.name for path in folder.parent.glob(f"*/{RECORD}")]
+            known = [path.parent.name for path in kept.files_below(folder.parent) if path.name == RECORD]
             raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}") from error
         if not ray.is_initialized():  # looking for an actor would start or join a cluster of Ray's own choice
             raise ClusterError(
@@ -211,8 +212,9 @@ class Service:
         remote.sweep(self.name, None)
         with suppress(ValueError):
             ray.kill(live_state_handle(self.name), no_restart=True)
-        plan_path(self.storage, self.name).unlink(missing_ok=True)
-        (service_folder(self.storage, self.name) / RECORD).unlink(missing_ok=True)
+        for path in (plan_path(self.storage, self.name), service_folder(self.storage, self.name) / RECORD):
+            path.unlink(missing_ok=True)
+            kept.forget(path)
 
     def _bring_up(self, version: LiveVersion, timeout: float) -> None:
         self._change("claim")  # a controller that was replaced must not start processes either
@@ -225,12 +227,14 @@ class Service:
 
     def _config(self) -> ServiceConfig:
         """Return the settings that the service was started with."""
-        record = json.loads((service_folder(self.storage, self.name) / RECORD).read_text(encoding="utf-8"))
+        file = kept.refresh(service_folder(self.storage, self.name) / RECORD)
+        record = json.loads(file.read_text(encoding="utf-8"))
         return msgspec.convert(record["settings"], ServiceConfig)
 
     def _remote_on(self) -> dict[str, str]:
         """Return the labels of nodes for versions that are placed remote."""
-        record = json.loads((service_folder(self.storage, self.name) / RECORD).read_text(encoding="utf-8"))
+        file = kept.refresh(service_folder(self.storage, self.name) / RECORD)
+        record = json.loads(file.read_text(encoding="utf-8"))
         return {str(key): str(value) for key, value in record.get("remote_on", {}).items()}
 
     def _change(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
@@ -300,7 +304,7 @@ def deploy(
     from rayline.registry.bundle import Bundle
 
     began = time.perf_counter()
-    storage = str(Path(storage).resolve())
+    storage = str(kept.folder_of(storage).resolve())
     bundle = Bundle.load(plan_version.path)
     features = bundle.features
     check_redacted(config.capture.redact, features.schema)
@@ -334,9 +338,14 @@ def deploy(
         ray.kill(state, no_restart=True)
         if before is None:
             plan_path(storage, name).unlink(missing_ok=True)
+            kept.forget(plan_path(storage, name))
         raise
     record = {"url": service.url, "settings": plain(config), "remote_on": dict(apart)}
-    (service_folder(storage, name) / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    file = service_folder(storage, name) / RECORD
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    draft.replace(file)
+    kept.keep(file)
     return Service(name, storage, service.url, time.perf_counter() - began)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rayline.cluster import NAMESPACE, ON_HEAD
+from rayline.cluster import NAMESPACE, ON_THE_HEAD
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError, ServiceError
 from rayline.serving.ingress import LEAVE_SECONDS, LOOPBACK
@@ -36,7 +36,7 @@ def live_state(name: str, storage: str) -> Any:
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,
-            resources=ON_HEAD,
+            resources=ON_THE_HEAD,
             max_restarts=-1,
             max_concurrency=10_000,
         )
