@@ -87,9 +87,19 @@ class NodeCluster:
 
     def known(self, name: str) -> bool:
         """Tell whether the cluster has a living node of that name. Ray must be connected."""
+        return name in self.names().values()
+
+    def names(self) -> dict[str, str]:
+        """Return the names of the living worker nodes by Ray's id of them. Ray must be connected."""
         import ray
 
-        return any(each["Alive"] and name in each["Resources"] for each in ray.nodes())
+        living = [each for each in ray.nodes() if each["Alive"]]
+        return {each["NodeID"]: name for each in living for name in self.nodes if name in each["Resources"]}
+
+    def holds(self, name: str, title: str) -> list[int]:
+        """Return the processes of a worker node that Ray calls so, such as ``ray::GroupActor``."""
+        below = processes.descendants(self.nodes[name].process.pid)
+        return [pid for pid, command in below.items() if command.startswith(title)]
 
     def kill(self, name: str) -> None:
         """Take a worker node away as a machine goes: all of its processes at once."""
@@ -101,6 +111,9 @@ class NodeCluster:
         """Take the head away in the same way. Whoever is connected to it notices."""
         pid = self.head.pid
         kill_tree(pid)
+        started = cluster._heads.pop(pid, None)
+        if started is not None:
+            started.wait()
         until(lambda: cluster.alive(self.storage) is None, "the head to end")
 
     def close(self) -> None:
@@ -119,11 +132,45 @@ def kill_tree(pid: int) -> None:
                 os.kill(each, sign)
 
 
+def listening(pid: int) -> set[int]:
+    """Return the TCP ports that a process listens on."""
+    sockets = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            sockets.add(os.readlink(each))
+    read = "".join(Path(f"/proc/{pid}/net/{file}").read_text() for file in ("tcp", "tcp6"))
+    lines = [line.split() for line in read.splitlines()]
+    return {
+        int(each[1].rpartition(":")[2], 16) for each in lines if each[3] == "0A" and f"socket:[{each[9]}]" in sockets
+    }
+
+
+def marked(variable: str, value: str) -> list[int]:
+    """Return the processes that were started with a variable of that value."""
+    found, mark = [], f"{variable}={value}".encode()
+    for each in processes.living():
+        with suppress(OSError):
+            if mark in Path(f"/proc/{each.pid}/environ").read_bytes().split(b"\0"):
+                found.append(each.pid)
+    return found
+
+
 @contextmanager
-def node_cluster(storage: Path) -> Iterator[NodeCluster]:
-    """Give the nodes of the storage's local cluster, whose head must run; stop all of it in the end."""
+def node_cluster(
+    storage: Path, port: int, environment: Mapping[str, str], gcs_storage: cluster.GcsStorage = "memory"
+) -> Iterator[NodeCluster]:
+    """Start a head that computes nothing, as the local cluster of a storage; stop it and all nodes in the end.
+
+    Commands on that storage find it by themselves, and a dead one is started again by them where it has kept its state.
+    """
+    storage.mkdir(parents=True, exist_ok=True)
+    settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **environment}
+    if gcs_storage == "rocksdb":
+        state = cluster._state_folder(storage)
+        settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(state.resolve())}
     found = NodeCluster(storage)
     try:
+        cluster._start_head(storage, port, settings, gcs_storage, cpus=0)
         yield found
     finally:
         found.close()

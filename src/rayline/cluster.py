@@ -50,14 +50,19 @@ INGRESS_SETTINGS = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
-RETURN_TRIES = 2  # a busy machine may not start a node within the half minute that Ray gives it
+RETURN_TRIES = 3  # a busy machine may not start a node within the half minute that Ray gives it
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A head node that Rayline started: its process, its address and what it was started with."""
+    """A head node that Rayline started: its process, its address and what it was started with.
+
+    Attributes:
+        environment: the variables beside those of the shell.
+        cpus: None for as many as the machine has.
+    """
 
     pid: int
     address: str
@@ -65,6 +70,7 @@ class LocalCluster:
     log: str
     environment: dict[str, str]
     gcs_storage: str = "memory"
+    cpus: int | None = None
 
     @property
     def port(self) -> int:
@@ -145,14 +151,15 @@ def stop(storage: str | Path) -> bool:
 
 def _forget(storage: Path) -> None:
     """Forget a cluster that was stopped: none may come back from what it left."""
-    _end_leftovers(last(storage))
+    end_leftovers(storage)
     _record(storage).unlink(missing_ok=True)
     shutil.rmtree(_state_folder(storage), ignore_errors=True)
 
 
-def _end_leftovers(head: LocalCluster | None) -> None:
-    """Kill the ingress of a dead head where it lives on: it would hold the service's port, and lead nowhere."""
-    named = head.environment.get(INGRESS_SETTINGS) if head is not None else None
+def end_leftovers(storage: str | Path) -> None:
+    """Kill the ingress of a head that died where it lives on: it holds the service's port, and leads nowhere."""
+    head = last(storage)
+    named = head.environment.get(INGRESS_SETTINGS) if head is not None and not _is_head(head.pid) else None
     if named is None:
         return
     folder = f" {Path(named).parent}/"
@@ -235,7 +242,7 @@ def _only_one(storage: Path) -> Iterator[None]:
 def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
     """Start a head; where the last one died and its state is on disk, as that one, else anew."""
     former = last(storage)
-    _end_leftovers(former)
+    end_leftovers(storage)
     state = _state_folder(storage)
     if former is not None and former.gcs_storage == gcs_storage == "rocksdb" and state.is_dir():
         head = _started_again(storage, former)
@@ -255,18 +262,21 @@ def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
         # Ray takes a worker node of the same address for another head where this file names it.
         Path(session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
         try:
-            return _start_head(storage, former.port, former.environment, "rocksdb")
+            return _start_head(storage, former.port, former.environment, "rocksdb", former.cpus)
         except ClusterError as error:
             _LOG.warning("the head could not go on with the state in '%s': %s", _state_folder(storage), error)
     return None
 
 
-def _start_head(storage: Path, port: int, settings: dict[str, str], gcs_storage: GcsStorage) -> LocalCluster:
+def _start_head(
+    storage: Path, port: int, settings: dict[str, str], gcs_storage: GcsStorage, cpus: int | None = None
+) -> LocalCluster:
     token_path = _write_token(storage)
     log = storage / "cluster.log"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
-    command += ["--num-cpus", str(os.cpu_count() or 1), "--ray-client-server-port", str(_free_port(from_port=27000))]
+    held = (os.cpu_count() or 1) if cpus is None else cpus
+    command += ["--num-cpus", str(held), "--ray-client-server-port", str(_free_port(from_port=27000))]
     command += ["--temp-dir", session_folder(storage)]
     with log.open("ab") as output:
         said_before = output.tell()
@@ -281,7 +291,7 @@ def _start_head(storage: Path, port: int, settings: dict[str, str], gcs_storage:
     try:
         _heads[process.pid] = process
         address = _await_address(process, log, port, said_before)
-        head = LocalCluster(process.pid, address, str(token_path), str(log), settings, gcs_storage)
+        head = LocalCluster(process.pid, address, str(token_path), str(log), settings, gcs_storage, cpus)
         _write(_record(storage), json.dumps(asdict(head), indent=2))
     except BaseException:  # Ctrl-C too: nobody would know of this head
         _abandon(process)

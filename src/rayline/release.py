@@ -168,6 +168,7 @@ def check_address(project: Project) -> None:
     remote = "RAY_ADDRESS" in os.environ
     url = service_url(project.config)
     if not remote and cluster.alive(project.storage) is None and ask(url, service.access) is None:
+        cluster.end_leftovers(project.storage)
         check_port(service.host, service.port)
 
 

@@ -11,9 +11,9 @@ import pytest
 import ray
 from msgspec.structs import replace
 
-from rayline.cluster import _descendants
 from rayline.config import ClusterConfig, ModelConfig, Space
 from rayline.errors import ClusterError
+from rayline.processes import descendants
 from rayline.training.neighbours import of_services
 from rayline.tuning.study import StudyResult, base_data, tune
 from training_examples import made_data, spec_of, study_config
@@ -30,7 +30,7 @@ def study(out: Path, cluster: ClusterConfig, trials: int = 4, **hears: Any) -> S
 
 def workers() -> list[int]:
     """Return the processes of this session's cluster that train trials."""
-    return [pid for pid, command in _descendants(os.getpid()).items() if command.startswith("ray::Worker.step")]
+    return [pid for pid, command in descendants(os.getpid()).items() if command.startswith("ray::Worker.step")]
 
 
 @pytest.fixture

@@ -73,3 +73,13 @@ def test_a_second_driver_is_told_who_holds_the_project(tmp_path: Path) -> None:
         holder.stdout.close()
     with Ledger(tmp_path).held("bikes"):
         pass
+
+
+def test_the_latest_of_each_step_is_told_and_damage_left_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.latest() == {}
+    for at, key in ((1_000, "new"), (500, "old")):
+        ledger.write(Record("train", key, 1.0, {}))
+        os.utime(tmp_path / f"train-{key}.json", (at, at))
+    (tmp_path / "tune-k.json").write_text("{")
+    assert ledger.latest() == {"train": (Record("train", "new", 1.0, {}), 1_000.0)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,4 +225,7 @@ def _changes(name: str, seen: _Seen, timeout: float | None) -> Iterator[RolloutS
 
 def _ask(name: str, storage: str | Path, ports: Ports, verb: str, **details: Any) -> RolloutState:
     status(name, storage=storage)
+    if verb != "pause":  # what would move traffic must not give a rollout up because the cluster began anew
+        with suppress(ServiceError):
+            ports.service(name, str(storage))
     return call(name, str(storage), ports, "ask", new_id(), verb, details)
