@@ -260,7 +260,7 @@ def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
     """Start a dead head again on its port and state; None where it does not come up with them, as of a damaged file."""
     for _ in range(RETURN_TRIES):
         # Ray takes a worker node of the same address for another head where this file names it.
-        Path(_session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
+        Path(session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
         try:
             return _start_head(storage, former.port, former.environment, "rocksdb", former.cpus)
         except ClusterError as error:
@@ -277,7 +277,7 @@ def _start_head(
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
     held = (os.cpu_count() or 1) if cpus is None else cpus
     command += ["--num-cpus", str(held), "--ray-client-server-port", str(_free_port(from_port=27000))]
-    command += ["--temp-dir", _session_folder(storage)]
+    command += ["--temp-dir", session_folder(storage)]
     with log.open("ab") as output:
         said_before = output.tell()
         process = subprocess.Popen(
@@ -344,15 +344,18 @@ def _token_known() -> bool:
     )
 
 
-def _session_folder(storage: Path) -> str:
-    # Ray keeps Unix sockets here, whose path may have 107 characters at most: a deep project folder would not do.
+def session_folder(storage: Path) -> str:
+    """Return the folder of a local cluster's own files.
+
+    Ray keeps Unix sockets in it, whose path may have 107 characters at most: a deep project folder would not do.
+    """
     digest = blake2b(str(storage.resolve()).encode(), digest_size=5).hexdigest()
     return str(Path(tempfile.gettempdir()) / f"rayline-{digest}")
 
 
 def _state_folder(storage: Path) -> Path:
     """Where a head of ``gcs_storage: rocksdb`` keeps the cluster's state, on this machine's own disk."""
-    return Path(f"{_session_folder(storage)}-state")
+    return Path(f"{session_folder(storage)}-state")
 
 
 def _record(storage: Path) -> Path:

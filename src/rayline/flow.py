@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import blessing, experiment, release, storage
+from rayline import blessing, experiment, readiness, release, storage
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
@@ -94,8 +94,7 @@ def run(
 def _run(project: Project, until: Stop) -> Outcome:
     """Take the steps up to ``until``."""
     config = project.config
-    if until == "release":
-        release.check_address(project)
+    release.look_ahead(project, readiness.steps_to_come(project, until), release=until == "release")
     prepared = features(project)
     if until == "features":
         return Outcome((prepared,), None)

@@ -39,11 +39,13 @@ class Project:
         config: the configuration, with absolute paths.
         fresh: run every step again, whatever the ledger holds.
         listener: hears what happens.
+        looked_at: steps of which it was asked before whether the cluster can hold them.
     """
 
     config: Config
     fresh: bool = False
     listener: Listener = silent
+    looked_at: set[str] = field(default_factory=set, init=False, repr=False)
     _opening: Future[Store] | None = field(default=None, init=False, repr=False)
     _opener: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -130,6 +132,10 @@ class Project:
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
             gcs_storage=self.config.cluster.gcs_storage,
         )
+        if self.config.cluster.train_on:
+            from ray.data import DataContext
+
+            DataContext.get_current().execution_options.label_selector = dict(self.config.cluster.train_on)
 
     @property
     def source_digest(self) -> str:

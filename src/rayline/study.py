@@ -72,6 +72,7 @@ def searched(project: Project, data: Record) -> Result:
                 on_epoch=hears.epoch,
                 on_running=hears.progress.running,
                 notice=hears.notice,
+                on_wait=lambda text: project.listener(Notice(text)),
             )
             page = hears.page(_sheet(config, space, prepared, found, hears.notices), folder / PAGE_FOLDER)
             log.finished(found)

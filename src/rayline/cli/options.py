@@ -30,6 +30,16 @@ ProjectFile = Annotated[
     Path | None, Parameter(name="--config", help="The project's YAML file; default: rayline.yaml, where there is one.")
 ]
 
+Address = Annotated[
+    str | None, Parameter(help="The cluster to look at, HOST:PORT or auto; default: RAY_ADDRESS, or the project's own.")
+]
+
+
+def name_cluster(address: str | None) -> None:
+    """Have everything that connects to Ray connect to this cluster; None leaves that to RAY_ADDRESS."""
+    if address is not None:
+        os.environ["RAY_ADDRESS"] = address
+
 
 def project_file(file: Path | None) -> Path:
     """Return the project's file: the named one, RAYLINE_CONFIG, or ``rayline.yaml`` here. Raises ``NotFoundError``."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import urllib.request
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rayline.cluster import NAMESPACE, ON_THE_HEAD
@@ -14,6 +16,8 @@ from rayline.serving.ingress import LEAVE_SECONDS, LOOPBACK
 from rayline.serving.names import live_state_name, plan_path
 from rayline.serving.scaling import LOOK_BACK
 
+Labels = Mapping[str, str]
+ANYWHERE: Labels = MappingProxyType({})
 READY_SECONDS = 120.0
 SHORTEST_LOOK = 11.0  # Serve wants more than its own 10
 
@@ -52,8 +56,8 @@ def start_ingress(config: ServiceConfig) -> None:
     )
 
 
-def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
-    """Ask Serve for the service's replicas; ``await_running`` waits for them."""
+def start_replicas(name: str, config: ServiceConfig, storage: str, labels: Labels = ANYWHERE) -> None:
+    """Ask Serve for the service's replicas, on nodes with these labels; ``await_running`` waits for them."""
     from ray import serve
 
     from rayline.serving.replica import Replica, ReplicaSettings
@@ -61,7 +65,7 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
     deployment = serve.deployment(
         serve.ingress(None)(Replica),
         name="replica",
-        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        ray_actor_options=actor_options(config, labels),
         max_ongoing_requests=config.max_ongoing_requests,
         max_queued_requests=config.max_queued_requests,
         max_surge_percent=100,
@@ -73,6 +77,12 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
         **_how_many(config),
     )
     start_application(deployment.bind(ReplicaSettings.from_config(name, storage, config)), name, f"/{name}")
+
+
+def actor_options(config: ServiceConfig, labels: Labels) -> dict[str, Any]:
+    """Return what Serve reserves for one process of a service, and where."""
+    where = {"label_selector": dict(labels)} if labels else {}
+    return {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, **where}
 
 
 def _how_many(config: ServiceConfig) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class Population:
         """Whether every member has come to its end."""
         return len(self._ended) == len(self._params)
 
+    @property
+    def waiting(self) -> int:
+        """How many members could train now."""
+        return len(self._waiting)
+
     def next(self) -> Job | None:
         """Return the next epochs of a member that has not come to the end of the generation."""
         while self._waiting:
