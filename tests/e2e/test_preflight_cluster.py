@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import ray
-from tests.autoscaling_cluster import AutoscalingCluster, NodeType, autoscaling_cluster, wait_until
 
+from autoscaling_cluster import AutoscalingCluster, NodeType, autoscaling_cluster, wait_until
 from rayline.capacity.reading import of_cluster
 from rayline.cli.app import run
 
@@ -97,7 +97,7 @@ def node_elsewhere(cluster: AutoscalingCluster, blind: Path) -> Iterator[None]:
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={cluster.address}"]
     start += ["--num-cpus=1", "--object-store-memory=100000000", '--resources={"elsewhere": 1}']
     script = f'hostname elsewhere && mount -t tmpfs none "{blind}" && exec "$@"'
-    environment = {**os.environ, **cluster.environment}
+    environment = {**os.environ, **cluster.environment, "RAY_raylet_start_wait_time_s": "120"}
     for name in ("RAY_OVERRIDE_NODE_ID_FOR_TESTING", "RAY_CLOUD_INSTANCE_ID"):
         environment.pop(name, None)
     node = subprocess.Popen(["unshare", "-m", "-u", "sh", "-c", script, "sh", *start], env=environment)
