@@ -151,7 +151,7 @@ class Project:
         # Where a service looks rows up changes nothing in what it was trained on.
         features = {key: value for key, value in plain(config.features).items() if key != "online"}
         own = sources_of(config.features)
-        data = (input_digest(config), plain(config.data), features, own, checks, prepared.FORMAT)
+        data = (input_digest(config), placeless(plain(config.data)), features, own, checks, prepared.FORMAT)
         code = (source_digest(config.model), file_digest(config.train.loop) if config.train.loop else None)
         fit = (key_of("features", *data), plain(config.model), *code, plain(config.train), kept)
         search = (*fit, plain(config.tune)) if config.tune is not None else ()
@@ -208,6 +208,18 @@ class Project:
         self.ledger.write(record)
         self.listener(Finished(step, record.seconds, False, summary(result)))
         return record
+
+
+def placeless(value: Any) -> Any:
+    """Return a configuration's values with each absolute path cut to its last part.
+
+    What lies there is named by its content: the same files in another folder, or on another node, give the same key.
+    """
+    if isinstance(value, dict):
+        return {key: placeless(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [placeless(each) for each in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
 def _still_there(result: Result) -> bool:

@@ -157,9 +157,9 @@ def stop(job: JobId, /, *, address: Address = None) -> int:
 
 
 def _server(address: str | None, *, quiet: bool = False) -> JobServer:
+    from rayline.auth_token import find_token
     from rayline.jobs.address import job_server
     from rayline.jobs.server import JobServer
-    from rayline.jobs.token import find_token
 
     token = find_token()
     if token.warning:

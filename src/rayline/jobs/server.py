@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
+from rayline.auth_token import NONE, Token
 from rayline.errors import ClusterError, NotFoundError, suggestion
 from rayline.jobs.address import on_loopback
 from rayline.jobs.job import Job
-from rayline.jobs.token import NONE, Token
 
 TIMEOUT_S = 60.0
 RAY = (2, 60)
