@@ -35,7 +35,7 @@ ROWS = 1_500
 
 
 def customers(month: int, *, unit: float = 1.0) -> pd.DataFrame:
-    """Return customers of a month, made up, and whether they stayed: from month 2 on, a high amount drives them away."""
+    """Return a month's customers, made up, and whether they stayed: from month 2 on, a high amount drives them away."""
     chance = np.random.default_rng(month)
     amount, visits = chance.gamma(4, 15, ROWS).round(2), chance.poisson(6, ROWS)
     region = chance.choice(["north", "south", "west"], ROWS)

@@ -72,6 +72,7 @@ def job_cluster(folder: Path, *, cpus: int = 2, first_port: int = 22110) -> Iter
         start_new_session=True,
         env={
             **kept,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]]),  # for `python` in entry points
             **ingress_environment("127.0.0.1", ports[7], str(folder)),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
