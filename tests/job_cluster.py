@@ -21,7 +21,7 @@ from pathlib import Path
 from rayline.cluster import _descendants
 from rayline.serving.ingress import ingress_environment
 
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +60,28 @@ def job_cluster(folder: Path, *, cpus: int = 2, first_port: int = 22110) -> Iter
     names = ["--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port"]
     names += ["--dashboard-agent-grpc-port", "--metrics-export-port", "--runtime-env-agent-port"]
     options = [word for name, port in zip(names, ports[:7], strict=True) for word in (name, str(port))]
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-            *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--include-dashboard", "true"),
-            *("--num-cpus", str(cpus), "--temp-dir", str(temporary), *options),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=(folder / "head.log").open("ab"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env={
-            **kept,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]]),  # for `python` in entry points
-            **ingress_environment("127.0.0.1", ports[7], str(folder)),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        },
-    )
+    with (folder / "head.log").open("ab") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+                *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--include-dashboard", "true"),
+                *("--num-cpus", str(cpus), "--temp-dir", str(temporary), *options),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={
+                **kept,
+                "PATH": os.pathsep.join(
+                    [str(Path(sys.executable).parent), kept["PATH"]]
+                ),  # for `python` in entry points
+                **ingress_environment("127.0.0.1", ports[7], str(folder)),
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(token),
+                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            },
+        )
     cluster = JobCluster(f"http://127.0.0.1:{ports[1]}", f"127.0.0.1:{ports[0]}", token, ports[7], process.pid)
     try:
         _await_server(cluster, process, folder / "head.log")

@@ -6,10 +6,12 @@ sent only to a cluster on this machine, or with another storage.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,14 @@ from rayline import config as configuration
 from rayline.config import Config, plain
 from rayline.errors import UsageError
 from rayline.jobs import packing
+from rayline.jobs.address import LOOPBACK
 from rayline.jobs.job import PROJECT_KEY
 from rayline.jobs.lock import find_lock, read_lock
 
 FOLDER = ".rayline-job"
 START = f"{FOLDER}/start.sh"
+HEAD = {"node:__internal_head__": 0.001}
+"""Ray's own resource of the head node. A driver that asks for nothing runs there anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +128,14 @@ class Submission:
         if install:
             environment["pip"] = {"packages": list(install), "pip_check": False}
         wishes = self.wishes
-        asked = {
+        asked: dict[str, Any] = {
             "entrypoint_num_cpus": wishes.num_cpus,
             "entrypoint_num_gpus": wishes.num_gpus,
             "entrypoint_memory": wishes.memory,
             "entrypoint_label_selector": dict(wishes.labels),
         }
+        if any(asked.values()) and not wishes.labels and self.config.service.host in LOOPBACK:
+            asked["entrypoint_resources"] = HEAD  # where a service on loopback can be asked
         return {
             "entrypoint": self.entrypoint(bool(install)),
             "runtime_env": environment,
@@ -238,7 +245,7 @@ def _named_files(config: Config, folder: Path) -> list[str]:
         relative = _under(Path(each), folder) if each.startswith("/") else None
         if relative is None:
             continue
-        matching = [Path(each)] if Path(each).exists() else sorted(folder.glob(relative))
+        matching = [folder / relative] if (folder / relative).exists() else sorted(folder.glob(relative))
         for path in matching:
             inside = sorted(path.rglob("*")) if path.is_dir() else [path]
             found += [file.relative_to(folder).as_posix() for file in inside if file.is_file()]
@@ -257,7 +264,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _under(path: Path, folder: Path) -> str | None:
-    try:
-        return path.resolve().relative_to(folder.resolve()).as_posix()
-    except ValueError:
-        return None
+    """Return a path as seen from a folder that it lies in, by its name or through links; else None."""
+    for named in (Path(os.path.abspath(path)), path.resolve()):
+        with suppress(ValueError):
+            return named.relative_to(folder.resolve()).as_posix()
+    return None
