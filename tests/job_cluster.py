@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from rayline.cluster import _descendants
 from rayline.serving.ingress import ingress_environment
 
 DEADLINE_S = 240.0
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,35 @@ class JobCluster:
 @contextmanager
 def job_cluster(folder: Path, *, cpus: int = 2, first_port: int = 22110) -> Iterator[JobCluster]:
     """Run a head with token, dashboard and job server on loopback; it and all below it end with the block."""
-    ports = _free_ports(8, first_port)
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     temporary = Path(tempfile.mkdtemp(prefix="rl-jobs-", dir="/tmp"))  # its sockets need a short path
+    process, cluster = None, None
+    try:
+        for attempt in range(ATTEMPTS):  # Ray gives a node half a minute, and a busy machine may take longer
+            log = folder / f"head-{attempt}.log"
+            process, cluster = _start(folder, token, temporary, log, cpus, _free_ports(8, first_port))
+            if _answers(cluster, process, log):
+                break
+            _end(process)
+        else:
+            raise AssertionError(f"no head came up in {ATTEMPTS} attempts:\n{log.read_text()[-2000:]}")
+        yield cluster
+    finally:
+        if process is not None:
+            _end(process)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start(
+    folder: Path, token: Path, temporary: Path, log: Path, cpus: int, ports: list[int]
+) -> tuple[subprocess.Popen[bytes], JobCluster]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYLINE_"))}
     names = ["--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port"]
     names += ["--dashboard-agent-grpc-port", "--metrics-export-port", "--runtime-env-agent-port"]
     options = [word for name, port in zip(names, ports[:7], strict=True) for word in (name, str(port))]
-    with (folder / "head.log").open("ab") as log:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
@@ -68,7 +87,7 @@ def job_cluster(folder: Path, *, cpus: int = 2, first_port: int = 22110) -> Iter
                 *("--num-cpus", str(cpus), "--temp-dir", str(temporary), *options),
             ],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={
@@ -82,27 +101,23 @@ def job_cluster(folder: Path, *, cpus: int = 2, first_port: int = 22110) -> Iter
                 "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             },
         )
-    cluster = JobCluster(f"http://127.0.0.1:{ports[1]}", f"127.0.0.1:{ports[0]}", token, ports[7], process.pid)
-    try:
-        _await_server(cluster, process, folder / "head.log")
-        yield cluster
-    finally:
-        _end(process)
-        shutil.rmtree(temporary, ignore_errors=True)
+    urls = (f"http://127.0.0.1:{ports[1]}", f"127.0.0.1:{ports[0]}")
+    return process, JobCluster(*urls, token, ports[7], process.pid)
 
 
-def _await_server(cluster: JobCluster, process: subprocess.Popen[bytes], log: Path) -> None:
+def _answers(cluster: JobCluster, process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Wait until the node runs and its job server answers; False where the head ended before."""
     request = urllib.request.Request(
         f"{cluster.url}/api/jobs/", headers={"Authorization": f"Bearer {cluster.token.read_text()}"}
     )
     deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
-            if answer.status == 200:
-                return
-        assert process.poll() is None, log.read_text()
+    while time.monotonic() < deadline and process.poll() is None:
+        if "Ray runtime started" in log.read_text(errors="replace"):
+            with suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+                if answer.status == 200:
+                    return True
         time.sleep(0.1)
-    raise AssertionError(f"the job server did not answer in time; see {log.read_text()[-2000:]}")
+    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -146,13 +146,34 @@ def test_a_wrong_address_or_token_has_a_message_of_its_own(project: Path, cluste
             assert f"chmod 600 {other}" in done.stderr
 
 
+def test_a_driver_of_one_s_own_joins_by_the_token_alone(cluster: JobCluster, tmp_path: Path) -> None:
+    """Ray itself takes a token from a file only where RAY_AUTH_MODE says so, too."""
+    other = tmp_path / "token"
+    other.write_text("0" * 64)
+    for token, code in ((cluster.token, 0), (other, 3)):
+        variables = {**cluster.environment, "RAY_ADDRESS": cluster.gcs, "RAY_AUTH_TOKEN_PATH": str(token)}
+        del variables["RAY_AUTH_MODE"]
+        script = "import sys, rayline\ntry: rayline.connect(sys.argv[1])\nexcept rayline.RaylineError as error:\n"
+        script += "  print(error); sys.exit(error.exit_code)"
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)],
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S,
+        )
+        assert done.returncode == code, done.stderr
+        assert ("refuses the token" in done.stdout) == (code == 3)
+
+
 def test_a_killed_driver_is_resumed_by_hand_and_by_itself(project: Path, cluster: JobCluster) -> None:
     first = start(project, cluster, "submit", "rayline.yaml")
     kill_after(project, cluster, "train")
     said, _ = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 3, said
     assert "killed by signal 9" in said
-    assert "4 files" in said, "the table and the lock file go along, what is ignored does not"
+    assert "5 files" in said, "the table and the lock file go along, what is ignored does not"
     assert ".env" in said
     again = start(project, cluster, "submit", "rayline.yaml", "--retries", "1")
     kill_after(project, cluster, "evaluate")
