@@ -27,7 +27,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-from rayline import processes
+from rayline import joining, processes
+from rayline.auth_token import NONE, Token, find_token
 from rayline.errors import ClusterError
 from rayline.storage import folder_of
 
@@ -106,8 +107,7 @@ def connect(
         return
     named = address or os.environ.get("RAY_ADDRESS")
     if named:
-        os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
-        _join(named)
+        _join(named, _authenticate())
         return
     with _only_one(folder_of(storage)):
         head = alive(storage) or _start(folder_of(storage), dict(environment or {}), gcs_storage)
@@ -218,16 +218,24 @@ def _read_token_anew() -> None:
     raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _join(address: str) -> None:
+def _authenticate() -> Token:
+    """Use the token of this shell, where there is one: Ray does so by itself only for the cluster that it starts."""
+    mode, token = os.environ.get("RAY_AUTH_MODE"), find_token()
+    if mode is None:
+        _set({"RAY_AUTH_MODE": "token" if token.value else "disabled"})
+        _read_token_anew()
+    return token if mode != "disabled" else NONE
+
+
+def _join(address: str, token: Token | None = None) -> None:
     import ray
 
+    if token is not None and (refused := joining.refusal(address, token.value, token.source)):
+        raise ClusterError(refused)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        raise ClusterError(
-            f"Ray at '{address}' cannot be reached: {error}. Check the address, the token (RAY_AUTH_MODE, "
-            "RAY_AUTH_TOKEN_PATH) and that the cluster runs the same Ray and Python versions."
-        ) from error
+        raise ClusterError(joining.why_not(address, error)) from error
 
 
 @contextmanager
@@ -286,7 +294,7 @@ def _start_head(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={**os.environ, **settings, **_token_environment(str(token_path))},
+            env={**os.environ, **settings, "PATH": _path(), **_token_environment(str(token_path))},
         )
     try:
         _heads[process.pid] = process
@@ -297,6 +305,13 @@ def _start_head(
         _abandon(process)
         raise
     return head
+
+
+def _path() -> str:
+    """Return the search path of a head: an entry point that says `python` then means the one that Ray runs on."""
+    own = str(Path(sys.executable).parent)
+    rest = [each for each in os.environ.get("PATH", os.defpath).split(os.pathsep) if each != own]
+    return os.pathsep.join([own, *rest])
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
@@ -334,14 +349,6 @@ def _write_token(storage: Path) -> Path:
 
 def _token_environment(path: str) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": path}
-
-
-def _token_known() -> bool:
-    return bool(
-        os.environ.get("RAY_AUTH_TOKEN")
-        or os.environ.get("RAY_AUTH_TOKEN_PATH")
-        or (Path.home() / ".ray" / "auth_token").exists()
-    )
 
 
 def session_folder(storage: Path) -> str:

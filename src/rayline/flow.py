@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import blessing, experiment, readiness, release, storage
+from rayline import blessing, experiment, progress, readiness, release, storage
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
+from rayline.gauges import TrainProgress
 from rayline.ledger import Record
 from rayline.libraries import refuse_options
-from rayline.progress import TrainProgress
 from rayline.project import SKEW_ROWS, Project, Result
 from rayline.tracked import settled, unsettled
 
@@ -86,9 +86,19 @@ def run(
         from rayline.tuning.space import check
 
         check(config)
+    reporter = progress.reporter(heard, config.name, steps_of(config, until), project.ledger.folder)
+    project.listener = reporter
     with project.ledger.held(config.name), project.left_delivered():
         outcome = _run(project, until)
+    reporter.ended()
     return replace_record(outcome, notices=tuple(notices))
+
+
+def steps_of(config: Config, until: Stop = "release") -> tuple[str, ...]:
+    """Return the names of the steps up to ``until``, in order."""
+    fit = "tune" if config.tune is not None and until != "train" else "train"
+    steps = ("features", fit, "evaluate", "skew", "bless", "register", "release")
+    return steps[: steps.index(until) + 1] if until in steps else steps[:2]
 
 
 def _run(project: Project, until: Stop) -> Outcome:

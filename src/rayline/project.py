@@ -21,6 +21,7 @@ from rayline.errors import TrackingError
 from rayline.events import Finished, Listener, Notice, Started, silent
 from rayline.ledger import Ledger, Record, key_of
 from rayline.model import file_digest, source_digest
+from rayline.progress import in_job
 
 if TYPE_CHECKING:
     from rayline.registry.mlflow_store import MlflowStore
@@ -120,12 +121,20 @@ class Project:
 
     def connect(self) -> None:
         """Connect to Ray, starting a local cluster where none was named. Raises ``ClusterError``."""
+        from rayline.serving.frontdoor import requests_come_direct
         from rayline.serving.ingress import chosen_ingress, ingress_environment
 
         service = self.config.service
         if service.ingress == "auto" and chosen_ingress("auto") == "proxy":
             self.listener(
                 Notice("HAProxy is not available here: Serve's own proxy answers, at about a tenth of the rate")
+            )
+        if in_job() and service.ingress != "proxy" and not requests_come_direct():
+            self.listener(
+                Notice(
+                    "this cluster's Ray was started without RAY_SERVE_ENABLE_HA_PROXY=1: Serve's own proxy answers, at "
+                    "about a tenth of the rate"
+                )
             )
         cluster.connect(
             self.storage,

@@ -165,9 +165,8 @@ def check_address(project: Project) -> None:
 
     service = project.config.service
     refuse_open_host(service.host, LOOPBACK, service.access)
-    remote = "RAY_ADDRESS" in os.environ
     url = service_url(project.config)
-    if not remote and cluster.alive(project.storage) is None and ask(url, service.access) is None:
+    if not _elsewhere() and cluster.alive(project.storage) is None and ask(url, service.access) is None:
         cluster.end_leftovers(project.storage)
         check_port(service.host, service.port)
 
@@ -256,10 +255,15 @@ def _tell_what_needs_a_restart(project: Project) -> None:
     changed = [
         f"service.{key} {settings[key]} -> {now[key]}" for key in now if key in settings and settings[key] != now[key]
     ]
-    if changed and cluster.alive(project.storage) is not None:
-        project.listener(
-            Notice(f"not applied while the service runs: {', '.join(changed)}; `rayline stop`, then run again")
-        )
+    runs = cluster.alive(project.storage) is not None
+    if changed and (runs or (_elsewhere() and ask(service_url(project.config), project.config.service.access))):
+        way = "`rayline stop`, then run again" if runs else "delete the service on its cluster, then run again"
+        project.listener(Notice(f"not applied while the service runs: {', '.join(changed)}; {way}"))
+
+
+def _elsewhere() -> bool:
+    """Tell whether a cluster was named, as it is for the driver of a job, and none of our own is used."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def live_version(project: Project, number: int) -> LiveVersion:

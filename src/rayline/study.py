@@ -10,8 +10,8 @@ from rayline import experiment, storage, warm_start
 from rayline.config import Config, Space, plain, with_values
 from rayline.errors import RaylineError
 from rayline.events import Notice, Resumed, TrialEnded, TrialEpoch
+from rayline.gauges import StudyProgress
 from rayline.ledger import Record
-from rayline.progress import StudyProgress
 from rayline.project import Project, Result
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import cyclopts
 from rich.console import Console
 
-from rayline.cli import doctor_verbs, features_verbs, project_verbs, rollout_verbs, service_verbs
+from rayline.cli import doctor_verbs, features_verbs, job_verbs, project_verbs, rollout_verbs, service_verbs
 from rayline.errors import EnvironmentFailed, RaylineError
 
 INTERRUPTED = 130
@@ -30,6 +30,9 @@ for _place, _verb in enumerate(_BEFORE):
     app.command(_verb, sort_key=_place)
 app.command(rollout_verbs.rollout)
 for _place, _last in enumerate(service_verbs.VERBS, start=len(_BEFORE) + 1):
+    if _last is service_verbs.ui:
+        app.command(job_verbs.submit, sort_key=_place - 0.5)
+        app.command(job_verbs.jobs)
     app.command(_last, sort_key=_place)
 
 
