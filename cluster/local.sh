@@ -56,6 +56,7 @@ lines_to_export() {
   printf 'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%q\n' "$token_file"
   # Drivers join by the first; `ray job submit` takes the second.
   printf "export RAY_ADDRESS=127.0.0.1:%s RAY_API_SERVER_ADDRESS=http://127.0.0.1:%s\n" "$port" "$dashboard_port"
+  # Projects name the server themselves: registry.tracking_uri.
   ! mlflow_runs || printf 'export MLFLOW_TRACKING_URI=http://127.0.0.1:%s\n' "$mlflow_port"
 }
 

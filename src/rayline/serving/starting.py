@@ -53,6 +53,11 @@ def start_ingress(config: ServiceConfig) -> None:
 
 def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
     """Ask Serve for the service's replicas; ``await_running`` waits for them."""
+    start_application(bound_replicas(name, config, storage), name, f"/{name}")
+
+
+def bound_replicas(name: str, config: ServiceConfig, storage: str) -> Any:
+    """Return the application of Serve that a service's replicas are."""
     from ray import serve
 
     from rayline.serving.replica import Replica, ReplicaSettings
@@ -71,7 +76,7 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
         logging_config=quiet_logging(),
         **_how_many(config),
     )
-    start_application(deployment.bind(ReplicaSettings.from_config(name, storage, config)), name, f"/{name}")
+    return deployment.bind(ReplicaSettings.from_config(name, storage, config))
 
 
 def _how_many(config: ServiceConfig) -> dict[str, Any]:
