@@ -143,7 +143,7 @@ stop_one() { # NAME
     [ -n "$each" ] || continue
     # shellcheck disable=SC2086
     [ "$(ps -o pid=,lstart= -p ${each%% *} | xargs)" != "$(xargs <<<"$each")" ] || kill -KILL "${each%% *}" 2>/dev/null || true
-  done <<<"$(sed 's/^ *//' <<<"$below")"
+  done <<<"$below"
   rm -f "$state/$1.pid"
   echo "stopped $1 ($pid)"
 }
