@@ -1,6 +1,7 @@
 """Every query of the Grafana dashboard, asked of a real Prometheus that scrapes a cluster of ``cluster/local.sh``.
 
-On it a training, a Study, and a service with a mirrored canary that goes bad: no panel stays empty, an alert fires.
+On it a training, a Study, and a service with a mirrored canary that goes bad: no panel stays empty, an alert fires. The
+service is brought up as KubeRay brings it up, by the Serve configuration of ``cluster/kuberay/rayservice.yaml``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
+from cluster_files import documents
 from prometheus_server import PROGRAMS, ROOT, Prometheus, prometheus
 from rayline import cluster, config, flow, release
 from rayline.config import Config
@@ -155,6 +159,32 @@ def queries() -> list[tuple[str, str]]:
     return [(panel["title"], resolved(target["expr"])) for panel in panels for target in panel["targets"]]
 
 
+def deployed(first: Config, folder: Path) -> list[str]:
+    """Have Serve bring up the service from the RayService's own configuration; return its replicas."""
+    project = folder / "rayline.yaml"
+    project.write_text(yaml.safe_dump(config.plain(first)))
+    resource = next(each for each in documents("kuberay/rayservice.yaml") if each["kind"] == "RayService")
+    declared = yaml.safe_load(resource["spec"]["serveConfigV2"])
+    [application] = declared["applications"]
+    application |= {"name": NAME, "route_prefix": f"/{NAME}", "args": {"config": str(project)}}
+    declared["http_options"] = {"host": "127.0.0.1", "port": first.service.port}
+    file = folder / "serve.yaml"
+    file.write_text(yaml.safe_dump(declared))
+    address = f"http://127.0.0.1:{PORTS['RAYLINE_DASHBOARD_PORT']}"
+    command = [sys.executable, "-m", "ray.serve.scripts", "deploy", str(file), "--address", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for(lambda: answers(release.service_url(first)), "the declared service to answer", 2 * SECONDS)
+    return sorted(Service.connect(NAME, first.storage).status()["replicas"])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/health/ready", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def break_version(service: Service, number: int) -> None:
     path = Path(service.plan().version(number).path)
     path.with_name(path.name + ".fault").write_text("raise")
@@ -174,10 +204,12 @@ def test_every_panel_has_data_and_an_alert_fires(
 
     folder = tmp_path_factory.mktemp("project")
     first = settings(folder)
-    outcome = flow.run(first)
+    outcome = flow.run(first, until="register")
+    replicas = deployed(first, folder)
     search = {"trials": 4, "cpus_per_trial": 0.5, "space": {"train.learning_rate": {"low": 0.001, "high": 0.03}}}
     better = settings(folder, tune=search, model={"hidden": [16]}, train={"epochs": 20, "batch_size": 16})
     flow.run(better, until="register")
+    assert deployed(first, folder) == replicas, "the same configuration again changes nothing"
     prepared = Prepared.load(outcome.result("features")["path"])
     table = prepared.test_table()
     rows = table.select(list(prepared.features.input_columns)).to_pylist()
