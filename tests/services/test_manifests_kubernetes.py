@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from cluster_files import document, documents
+from cluster_files import CHANGE_ME, document, documents
 from kuberay_fields import SCHEMAS
 from rayline.config import load
 
@@ -40,6 +40,11 @@ def shared(kind: str, name: str) -> dict[str, Any]:
     return next(
         each for each in documents("kuberay/rayline.yaml") if (each["kind"], each["metadata"]["name"]) == (kind, name)
     )
+
+
+def filled_in(text: str) -> str:
+    """A text as a user leaves it."""
+    return text.replace(CHANGE_ME, "churn")
 
 
 @pytest.mark.parametrize("path", ["rayline.yaml", "raycluster.yaml", "rayservice.yaml", "rayjob.yaml"])
@@ -104,12 +109,12 @@ def test_tokens_and_versions(path: str) -> None:
 def test_serve_takes_the_service(tmp_path: Path) -> None:
     from ray.serve.schema import ServeDeploySchema  # warns of its own code where nothing silences it
 
-    raw = yaml.safe_load(custom("rayservice.yaml")["spec"]["serveConfigV2"])
+    raw = yaml.safe_load(filled_in(custom("rayservice.yaml")["spec"]["serveConfigV2"]))
     schema = ServeDeploySchema.model_validate(raw)
     application = schema.applications[0]
     assert application.import_path == "rayline.declared:service"
     project = tmp_path / "rayline.yaml"
-    project.write_text(shared("ConfigMap", "rayline-project")["data"]["rayline.yaml"])
+    project.write_text(filled_in(shared("ConfigMap", "rayline-project")["data"]["rayline.yaml"]))
     config = load(project)
     assert (application.name, application.route_prefix) == (config.name, f"/{config.name}")
     assert (schema.http_options.host, schema.http_options.port) == (config.service.host, config.service.port)
@@ -118,7 +123,7 @@ def test_serve_takes_the_service(tmp_path: Path) -> None:
 
 def test_the_project_of_the_config_map_fits_the_cluster(tmp_path: Path) -> None:
     project = tmp_path / "rayline.yaml"
-    project.write_text(shared("ConfigMap", "rayline-project")["data"]["rayline.yaml"])
+    project.write_text(filled_in(shared("ConfigMap", "rayline-project")["data"]["rayline.yaml"]))
     config = load(project)
     server = shared("Service", "rayline-mlflow")
     assert config.registry.tracking_uri == f"http://{server['metadata']['name']}:{server['spec']['ports'][0]['port']}"
