@@ -65,7 +65,7 @@ class Local:
             env={**os.environ, **self.settings()},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=480,
             check=False,
         )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -77,6 +77,7 @@ class Local:
             "RAYLINE_CLUSTER_STATE": str(self.state),
             "RAYLINE_TEMP_DIR": self.temp,
             "RAYLINE_CPUS": "3",
+            "RAYLINE_START_SECONDS": "150",
             "RAY_metrics_report_interval_ms": "2000",
             "PYTHONPATH": os.pathsep.join([str(FAULTY), str(ROOT / "src")]),
         }
