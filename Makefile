@@ -7,12 +7,14 @@ FEAST := .venv-feast
 FEAST_PINS := tests/feature_store/requirements.txt
 PEERS := .venv-peers
 PEERS_PINS := benchmarks/peers/requirements.txt
+AIRFLOW := .venv-airflow
+AIRFLOW_PINS := tests/airflow/requirements.txt
 KSERVE := .venv-kserve
 KSERVE_PINS := tests/kserve/requirements.txt
 SERVICES := .venv-services
 SERVICES_PINS := tests/services/requirements.txt
 
-.PHONY: demo test test-services test-feast test-kserve bench-peers lint setup lock clean
+.PHONY: demo test test-services test-airflow test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -37,6 +39,10 @@ test-kserve: $(READY) $(KSERVE)/.ready
 test-services: $(SERVICES)/.ready
 	tests/services/packages.sh
 	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest tests/services
+
+# Airflow brings a hundred packages of its own: it reads cluster/airflow as a process of an environment of its own.
+test-airflow: $(READY) $(AIRFLOW)/.ready
+	$(BIN)/python -m pytest tests/airflow
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -85,6 +91,13 @@ $(KSERVE)/.ready: $(READY) $(KSERVE_PINS)
 	@$(BIN)/python -m pip --python $(KSERVE)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(KSERVE_PINS)
 	@touch $@
 
+$(AIRFLOW)/.ready: $(READY) $(AIRFLOW_PINS)
+	@echo "Setting up $(AIRFLOW) from $(AIRFLOW_PINS)"
+	@rm -rf $(AIRFLOW)
+	@$(BIN)/python -m venv --without-pip $(AIRFLOW)
+	@$(BIN)/python -m pip --python $(AIRFLOW)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(AIRFLOW_PINS)
+	@touch $@
+
 # Write constraints.txt anew from what the newest allowed versions resolve to.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
@@ -94,4 +107,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) $(SERVICES) .services .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FEAST) $(PEERS) $(KSERVE) $(AIRFLOW) $(SERVICES) .services .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -56,15 +56,15 @@ lines_to_export() {
   printf 'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%q\n' "$token_file"
   # Drivers join by the first; `ray job submit` takes the second.
   printf "export RAY_ADDRESS=127.0.0.1:%s RAY_API_SERVER_ADDRESS=http://127.0.0.1:%s\n" "$port" "$dashboard_port"
+  # Projects name the server themselves: registry.tracking_uri.
   ! mlflow_runs || printf 'export MLFLOW_TRACKING_URI=http://127.0.0.1:%s\n' "$mlflow_port"
 }
 
 await() { # NAME PORT
-  local waited=0
+  local until=$((SECONDS + wait_s))
   until listens "$2"; do
     "$1_runs" || fail "$1 ended while it started; its log is $state/$1.log"
-    [ "$waited" -lt $((wait_s * 5)) ] || fail "$1 does not listen on port $2 after $wait_s s; its log is $state/$1.log"
-    waited=$((waited + 1))
+    [ "$SECONDS" -lt "$until" ] || fail "$1 does not listen on port $2 after $wait_s s; its log is $state/$1.log"
     sleep 0.2
   done
 }
@@ -124,7 +124,7 @@ descendants() { # PID: the living processes below it
 }
 
 stop_one() { # NAME
-  local pid below each
+  local pid below each until=$((SECONDS + stop_s))
   if ! "$1_runs"; then
     rm -f "$state/$1.pid"
     return
@@ -133,16 +133,13 @@ stop_one() { # NAME
   # Ray does not end what its workers started themselves: remember who was below, with its start time.
   below=$(for each in $(descendants "$pid"); do ps -o pid=,lstart= -p "$each" || true; done)
   kill -TERM "$pid"
-  for ((each = 0; each < stop_s * 5; each++)); do
-    "$1_runs" || break
-    sleep 0.2
-  done
+  while "$1_runs" && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
   ! "$1_runs" || kill -KILL "$pid" 2>/dev/null || true
   while read -r each; do
     [ -n "$each" ] || continue
     # shellcheck disable=SC2086
     [ "$(ps -o pid=,lstart= -p ${each%% *} | xargs)" != "$(xargs <<<"$each")" ] || kill -KILL "${each%% *}" 2>/dev/null || true
-  done <<<"$(sed 's/^ *//' <<<"$below")"
+  done <<<"$below"
   rm -f "$state/$1.pid"
   echo "stopped $1 ($pid)"
 }

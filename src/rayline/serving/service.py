@@ -18,8 +18,7 @@ from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving import remote
 from rayline.serving.access import Tokens, refuse_open_host
-from rayline.serving.capture_files import check_redacted
-from rayline.serving.counters import prediction_edges
+from rayline.serving.first_plan import check_fits, keep_first_plan
 from rayline.serving.ingress import LOOPBACK, check_port
 from rayline.serving.names import live_state_handle, plan_path, service_folder
 from rayline.serving.observation import Observation
@@ -35,7 +34,6 @@ from rayline.serving.starting import (
     start_ingress,
     start_replicas,
 )
-from rayline.serving.yardstick import Yardstick, read_yardstick, write_yardstick
 
 CALL_SECONDS = 30.0
 LOAD_SECONDS = 60.0
@@ -306,10 +304,7 @@ def deploy(
     began = time.perf_counter()
     storage = str(kept.folder_of(storage).resolve())
     bundle = Bundle.load(plan_version.path)
-    features = bundle.features
-    check_redacted(config.capture.redact, features.schema)
-    yardstick = Yardstick.of(bundle.reference, features.input_columns)
-    yardstick.slicers(config.slices)
+    check_fits(bundle, config)
     known = serve.status()
     address = "127.0.0.1" if config.host in ("0.0.0.0", *LOOPBACK) else config.host
     service = Service(name, storage, f"http://{address}:{config.port}/{name}")
@@ -319,16 +314,11 @@ def deploy(
         check_port(config.host, config.port)
     quiet()
     state = live_state(name, storage)
-    before = ray.get(state.plan.remote())
-    if before is None or read_yardstick(storage, name) == Yardstick():
-        write_yardstick(storage, name, yardstick)
-    if before is None:
-        edges = prediction_edges(features.target_mean, features.target_std)
-        ray.get(state.publish.remote(TrafficPlan.first(name, plan_version, tuple(edges), 1).to_json()))
+    before = keep_first_plan(state, name, storage, plan_version, bundle)
     try:
         start_ingress(config)
         apart = serve_on if remote_on is None else remote_on
-        _bring_up_remote(TrafficPlan.from_json(ray.get(state.plan.remote())), config, storage, apart)
+        bring_up_remote(TrafficPlan.from_json(ray.get(state.plan.remote())), config, storage, apart)
         start_replicas(name, config, storage, serve_on)
         await_running(name)
         await_answer(service.url, config)
@@ -340,16 +330,21 @@ def deploy(
             plan_path(storage, name).unlink(missing_ok=True)
             kept.forget(plan_path(storage, name))
         raise
-    record = {"url": service.url, "settings": plain(config), "remote_on": dict(apart)}
+    write_record(storage, name, service.url, config, apart)
+    return Service(name, storage, service.url, time.perf_counter() - began)
+
+
+def write_record(storage: str, name: str, url: str, config: ServiceConfig, remote_on: Labels) -> None:
+    """Write down where a service answers and what it was started with, for ``Service.connect``."""
+    record = {"url": url, "settings": plain(config), "remote_on": dict(remote_on)}
     file = service_folder(storage, name) / RECORD
     draft = file.with_suffix(".draft")
     draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
     draft.replace(file)
     kept.keep(file)
-    return Service(name, storage, service.url, time.perf_counter() - began)
 
 
-def _bring_up_remote(plan: TrafficPlan, config: ServiceConfig, storage: str, labels: Labels) -> None:
+def bring_up_remote(plan: TrafficPlan, config: ServiceConfig, storage: str, labels: Labels) -> None:
     """Start the processes of versions that are placed remote. Raises ``ServiceError`` where the stable one's cannot."""
     for version in plan.versions:
         if version.placement != "remote":

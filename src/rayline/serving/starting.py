@@ -58,6 +58,11 @@ def start_ingress(config: ServiceConfig) -> None:
 
 def start_replicas(name: str, config: ServiceConfig, storage: str, labels: Labels = ANYWHERE) -> None:
     """Ask Serve for the service's replicas, on nodes with these labels; ``await_running`` waits for them."""
+    start_application(bound_replicas(name, config, storage, labels), name, f"/{name}")
+
+
+def bound_replicas(name: str, config: ServiceConfig, storage: str, labels: Labels = ANYWHERE) -> Any:
+    """Return the application of Serve that a service's replicas are, on nodes with these labels."""
     from ray import serve
 
     from rayline.serving.replica import Replica, ReplicaSettings
@@ -76,7 +81,7 @@ def start_replicas(name: str, config: ServiceConfig, storage: str, labels: Label
         logging_config=quiet_logging(),
         **_how_many(config),
     )
-    start_application(deployment.bind(ReplicaSettings.from_config(name, storage, config)), name, f"/{name}")
+    return deployment.bind(ReplicaSettings.from_config(name, storage, config))
 
 
 def actor_options(config: ServiceConfig, labels: Labels) -> dict[str, Any]:
