@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rayline import meters
-from rayline.progress import StudyProgress, TrainProgress
+from rayline.gauges import StudyProgress, TrainProgress
 from rayline.training.spec import EpochReport
 
 
