@@ -143,15 +143,20 @@ def away() -> Store:
     raise TrackingError("MLflow is away")
 
 
-def test_what_mlflow_has_not_taken_is_delivered_from_another_machine(node: Node) -> None:
+def test_what_mlflow_has_not_taken_is_delivered_from_another_machine(node: Node, tmp_path: Path) -> None:
     spool = Tracking(node("a") / "tracking" / "k", away).open("run-k-1")
     spool.start_run("run-k-1", "experiment", "name", {})
     spool.log_params("run-k-1", {"p": 1})
     spool.log_metrics("run-k-1", [Point("loss", 0.5, 1, 1)])
     spool.log_bytes("run-k-1", b"bytes", "plots/a.bin")
+    page = node("a") / "studies" / "k" / "page" / "study.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("a page")
+    spool.log_file("run-k-1", page, "page.html")
     spool.finish_run("run-k-1")
     spool.leave()
     seam.settle()
+    (node("a").parents[2]).rename(tmp_path / "gone")
     store = MemoryStore()
     there = Tracking(node("b") / "tracking" / "k", lambda: store)
     assert len(there.left()) == 1
@@ -159,7 +164,7 @@ def test_what_mlflow_has_not_taken_is_delivered_from_another_machine(node: Node)
     run_id = there.run_id("run-k-1")
     assert run_id is not None
     found = store.run(run_id)
-    assert (found.params, found.metrics) == ({"p": "1"}, {"loss": 0.5})
+    assert (found.params, found.metrics, found.files) == ({"p": "1"}, {"loss": 0.5}, ("page.html", "plots/a.bin"))
     seam.settle()
     assert Tracking(node("c") / "tracking" / "k", away).left() == {}
     assert Tracking(node("c") / "tracking" / "k", away).run_id("run-k-1") == run_id
