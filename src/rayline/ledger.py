@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rayline import storage
+from rayline.errors import StorageError
 from rayline.storage import Hold
 from rayline.storage.places import relative
 
@@ -116,6 +117,11 @@ class Ledger:
             self._holds.append(hold)
             try:
                 yield
+                storage.settle()
+            except BaseException:
+                with suppress(StorageError):  # what is raised already says more
+                    storage.settle()
+                raise
             finally:
                 self._holds.remove(hold)
 

@@ -1,4 +1,4 @@
-"""Finished steps stay finished when a project's folder is moved, packed and sent, or was made by an older Rayline."""
+"""Finished steps stay finished when a project is moved, packed and sent, or was made by an older Rayline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayline.project import Project
 
 YAML = """
 name: churn
-data: {source: data.csv, split: {valid: valid.csv, test: test.csv}}
+data: {source: data.csv, split: {by: files, valid: valid.csv, test: test.csv}}
 features: {target: y}
 """
 

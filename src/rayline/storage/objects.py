@@ -70,8 +70,8 @@ class Objects:
                     "max_retries": RETRIES,
                     "retry_timeout": timedelta(seconds=RETRY_SECONDS),
                     "backoff": {
-                        "init_backoff": timedelta(milliseconds=100),
-                        "max_backoff": timedelta(seconds=5),
+                        "init_backoff": timedelta(milliseconds=300),
+                        "max_backoff": timedelta(seconds=8),
                         "base": 2,
                     },
                 },

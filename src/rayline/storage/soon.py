@@ -37,10 +37,9 @@ class _Queue:
         with self._changed:
             self._changed.wait_for(lambda: not self._busy and not self._waiting)
             failed, self._failed = self._failed, {}
-        for path, error in failed.items():
+        for path in failed:
             if path.exists():
                 keep(path)  # it may work by now; else it is raised
-            del error
 
     def _run(self) -> None:
         while True:
@@ -56,6 +55,8 @@ class _Queue:
                 self._failed[key[1]] = error
             except OSError:  # the file went away before its turn: somebody pruned it
                 pass
+            except Exception as error:  # noqa: BLE001 - whoever waits for this thread must hear of it, whatever it was
+                self._failed[key[1]] = StorageError(f"'{key[1]}' could not be kept: {type(error).__name__}: {error}")
             finally:
                 with self._changed:
                     self._busy = False
