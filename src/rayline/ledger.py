@@ -19,6 +19,7 @@ from typing import Any
 
 from rayline import storage
 from rayline.storage import Hold
+from rayline.storage.places import relative
 
 IN_STORAGE = "storage:"
 """What a place in the storage begins with in a record."""
@@ -112,9 +113,8 @@ class Ledger:
             return {key: self._relative(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self._relative(each) for each in value]
-        start = f"{self.root}{os.sep}"
-        inside = self.root is not None and isinstance(value, str) and value.startswith(start)
-        return f"{IN_STORAGE}{value.removeprefix(start)}" if inside else value
+        inside = relative(Path(value), self.root) if self.root is not None and _is_path(value) else None
+        return value if inside is None else f"{IN_STORAGE}{inside}"
 
     def _placed(self, value: Any) -> Any:
         """Return a result with the places where they are for this process."""
@@ -127,3 +127,7 @@ class Ledger:
 
     def _file(self, step: str, key: str) -> Path:
         return self.folder / f"{step}-{key}.json"
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(os.sep) and "\n" not in value

@@ -10,6 +10,7 @@ from rayline import config
 from rayline.cli import show
 from rayline.cli.options import project_file
 from rayline.errors import NotFoundError
+from rayline.storage import folder_of
 
 
 def serve_pages(file: Path | None, port: int) -> int:
@@ -22,7 +23,7 @@ def serve_pages(file: Path | None, port: int) -> int:
     if loaded.registry.tracking_uri is not None:
         show.line(f"this project keeps its runs on {loaded.registry.tracking_uri}: open that address.")
         return 0
-    database = Path(loaded.storage) / "mlflow.db"
+    database = folder_of(loaded.storage) / "mlflow.db"
     if not database.exists():
         raise NotFoundError(f"nothing was tracked yet: '{database}' does not exist. Run `rayline run` first.")
     show.line(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")

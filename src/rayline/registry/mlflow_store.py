@@ -64,7 +64,8 @@ class MlflowStore(MlflowDoor):
             if remote:
                 raise ConfigError(
                     f"storage '{uri_of(folder_of(location))}' cannot hold MLflow's "
-                    "SQLite database. Name a server: registry.tracking_uri: http://HOST:PORT, or MLFLOW_TRACKING_URI. "
+                    "SQLite database. Set registry.tracking_uri to a server (http://HOST:PORT), or "
+                    "MLFLOW_TRACKING_URI in the environment; "
                     "`mlflow server --backend-store-uri postgresql://... --artifacts-destination s3://...` is one."
                 )
             tracking_uri = f"sqlite:///{Path(location).absolute() / DATABASE}"

@@ -214,7 +214,13 @@ class Spool:
         self._append(Text(run_id, text, path))
 
     def log_file(self, run_id: str, file: Path, path: str) -> None:
-        """Keep a file; it must stay where it is until it is delivered."""
+        """Keep a file; it must stay where it is until it is delivered.
+
+        One of a folder that an object store keeps is copied: whoever delivers may be on another machine.
+        """
+        if storage.is_object_store(file):
+            self.log_bytes(run_id, file.read_bytes(), path)
+            return
         self._append(File(run_id, str(file.absolute()), path, own=False))
 
     def log_bytes(self, run_id: str, content: bytes, path: str) -> None:

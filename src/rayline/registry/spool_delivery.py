@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rayline import storage
 from rayline.errors import NotFoundError, SchemaError, TrackingError, TrackingRefused, UsageError
 from rayline.registry.spool_file import SpoolFile, State
 from rayline.registry.spool_records import (
@@ -89,7 +90,8 @@ class Delivery:
         state.offset = placed.end
         self.file.keep(state)
         if isinstance(placed.record, File) and placed.record.own:
-            Path(placed.record.source).unlink(missing_ok=True)
+            storage.folder_of(placed.record.source).unlink(missing_ok=True)
+            storage.forget_soon(Path(placed.record.source))
 
     def _write(self, store: Store, record: Record) -> None:
         if isinstance(record, Start):
@@ -104,7 +106,7 @@ class Delivery:
             case Text(text=text, path=path):
                 store.log_text(run_id, text, path)
             case File(source=source, path=path):
-                store.log_file(run_id, Path(source), path)
+                store.log_file(run_id, storage.fetch(Path(source)), path)
             case Status(status=status, at=at):
                 store.finish_run(run_id, status, at)
 

@@ -144,7 +144,7 @@ def status(name: str, *, storage: str | Path) -> RolloutState:
     if state is None:
         folder = service_folder(storage, name)
         if not folder.is_dir() and not exists(folder / "plan.json"):
-            known = [path.parent.name for path in files_below(folder.parent) if path.name == "service.json"]
+            known = {path.relative_to(folder.parent).parts[0] for path in files_below(folder.parent)}
             raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}")
         raise NotFoundError(f"service '{name}' has no rollout. `rayline rollout start {name}` begins one.")
     return state

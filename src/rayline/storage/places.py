@@ -95,7 +95,7 @@ def scratch() -> Path:
         return Path(named).absolute()
     folder = Path(tempfile.gettempdir()).resolve() / f"rayline-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if folder.lstat().st_uid != os.getuid():  # of a link too: whose it is decides where we write
         raise ConfigError(f"'{folder}' belongs to another user. Set {SCRATCH} to a folder of your own.")
     return folder
 
@@ -103,13 +103,23 @@ def scratch() -> Path:
 def own(path: Path) -> Path:
     """Return where a path with a place lies for this process.
 
-    The path itself where its scratch folder is here, else the same place in the scratch folder of this process: a path
-    may have been made on another node, or by another user.
+    That is in this process's own scratch folder: a path may have been made on another node, or by another user.
     """
     place = place_of(path)
-    if place is None or root_of(path) == scratch() or os.access(root_of(path), os.W_OK):
-        return path
-    return place.within(scratch())
+    return path if place is None else place.within(scratch())
+
+
+def relative(path: Path, root: Path) -> str | None:
+    """Return a path as it stands in a storage, with ``/`` between; None of one that does not lie in it.
+
+    Args:
+        path: any path; of an object store it may be of another process's scratch folder.
+        root: the storage's folder.
+    """
+    place, home = place_of(path), place_of(root)
+    if place is not None and home is not None:
+        path, root = place.within(Path("/")), home.within(Path("/"))
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else None
 
 
 def receipt_of(path: Path) -> Path:

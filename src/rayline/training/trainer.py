@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.errors import ClusterError
 from rayline.model import family_of
+from rayline.storage import folder_of, uri_of
 from rayline.training import group_journal
 from rayline.training.context import Listener, Place, TrainContext
 from rayline.training.families import fit, refuse_unfit
@@ -67,7 +68,7 @@ def train(
     """
     direction(spec.train.metric, spec.task)
     refuse_unfit(spec)
-    out = out.resolve()  # a worker may have another working folder
+    out = folder_of(out.resolve())  # a worker may have another working folder
     if spec.train.alone:
         place = Place(device=_device_here(spec), threads=os.cpu_count() or 1)
         return fit(TrainContext(spec, data, out, on_epoch, place, _feed(spec, data, place), on_notice))
@@ -123,7 +124,7 @@ def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> T
         ),
         run_config=RunConfig(
             name=f"{out.name}-workers",
-            storage_path=str(out.parent),
+            storage_path=uri_of(out.parent),
             failure_config=FailureConfig(
                 max_failures=spec.train.max_failures, controller_failure_limit=spec.train.max_failures
             ),

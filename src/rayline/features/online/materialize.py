@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage
 from rayline.config import Config, plain
 from rayline.errors import UsageError
 from rayline.features.history import table_with_history
@@ -101,7 +102,7 @@ def _written(
 ) -> Materialized:
     began = time.perf_counter()
     table = store_table(config.name, name)
-    file = Path(config.storage) / FOLDER / RECORD
+    file = storage.refresh(storage.folder_of(config.storage) / FOLDER / RECORD)
     place = f"{_digest(address_of(config.features.online.store))} {table}"  # an address may hold a password
     known = _record(file)
     if not fresh and known.get(place) == {"digest": digest, "keys": store.size(table)}:
@@ -193,3 +194,4 @@ def _write(file: Path, values: dict[str, Any]) -> None:
     draft = file.with_name(f"{file.name}.draft")
     draft.write_text(json.dumps(values, indent=1), encoding="utf-8")
     draft.replace(file)
+    storage.keep(file)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from rayline.config.history import feast_place
 from rayline.errors import ConfigError, suggestion
 from rayline.features.online.seam import OnlineStore
+from rayline.storage import is_object_store, uri_of
 
 VARIABLE = "RAYLINE_ONLINE_STORE"
 FOLDER = "online"
@@ -40,7 +41,7 @@ def open_store(setting: str, storage: Path | None, *, create: bool = True) -> On
         create: make the embedded store where there is none.
 
     Raises:
-        ConfigError: no store has such an address.
+        ConfigError: no store has such an address, or the state lies in an object store, and this one cannot.
         ServiceError: the store does not answer, or there is none.
         EnvironmentFailed: it cannot be used.
     """
@@ -50,6 +51,11 @@ def open_store(setting: str, storage: Path | None, *, create: bool = True) -> On
 
         if storage is None:
             raise ConfigError("the embedded online store lies under 'storage', and no such folder is known here.")
+        if is_object_store(storage):
+            raise ConfigError(
+                f"the embedded online store cannot lie in '{uri_of(storage)}': it is changed in place. "
+                "Set features.online.store to a redis:// address."
+            )
         return LmdbStore(storage / FOLDER, create=create)
     scheme = urlsplit(address).scheme
     if scheme not in BY_SCHEME:
