@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 PAGE = Path(__file__).resolve().parents[1] / "cluster" / "SCALING.md"
@@ -46,15 +47,16 @@ def number(value: float) -> str:
 def costs(found: Found) -> str:
     """Return the table of what one unit costs."""
     rows: list[Row] = []
-    if units := found.get("units"):
-        rows += [
-            ["features fitted and applied", f"{number(units['features_rows_per_cpu_s'])} rows/s/core", "`units.py`"],
-            ["training, ready-made network", f"{number(units['training_rows_per_cpu_s'])} rows/s/core", "`units.py`"],
-            ["a trial, in the Study's driver", f"{number(units['driver_ms_per_trial'])} ms", "`units.py`"],
-        ]
+    units = found.get("units", {})
+    named = {
+        "features_rows_per_cpu_s": ("features fitted and applied", "rows/s/core"),
+        "training_rows_per_cpu_s": ("training, ready-made network", "rows/s/core"),
+        "driver_ms_per_trial": ("a trial, in the Study's driver", "ms"),
+    }
+    rows += [[words, f"{number(units[key])} {of}", "`units.py`"] for key, (words, of) in named.items() if key in units]
+    for part, words in (("replica", "a replica"), ("haproxy", "HAProxy")):
         for rows_of in (1, 32):
-            for part, words in (("replica", "a replica"), ("haproxy", "HAProxy")):
-                cost = units[f"{part}_ms_{rows_of}"]
+            if cost := units.get(f"{part}_ms_{rows_of}"):
                 said = f"{number(cost)} ms, {number(1000 / cost)} requests/s/core"
                 rows.append([f"a request of {rows_of} row{'s' * (rows_of > 1)}, in {words}", said, "`units.py`"])
     if scale := found.get("scale"):
@@ -68,7 +70,7 @@ def costs(found: Found) -> str:
             ["a rollout's state on disk, 1,000 replicas", f"{number(fleet['state_bytes'] / 1e6)} MB", "`scale.py`"],
         ]
     if trials := found.get("sqlite_trials"):
-        rate = sorted(trials["ours"]["rate"])[len(trials["ours"]["rate"]) // 2]
+        rate = median(trials["ours"]["rate"])
         said = f"{number(rate)} operations/s, {trials['ours']['errors']} errors"
         rows.append(["MLflow on SQLite, 16 writers", said, "`sqlite_trials.py`"])
     if team := found.get("team_servers"):
@@ -86,8 +88,8 @@ def costs(found: Found) -> str:
 
 def limits(found: Found) -> str:
     """Return the table of what breaks at which load, the first to break first."""
-    units, scale = found.get("units"), found.get("scale")
-    if not units or not scale:
+    units, scale = found.get("units", {}), found.get("scale")
+    if "replica_ms_1" not in units or not scale:
         return "Not measured."
     per_replica = BUSY * 1000 / units["replica_ms_1"]
     replicas = WANTED / per_replica
@@ -150,23 +152,26 @@ def limits(found: Found) -> str:
 def studies(found: Found) -> str:
     """Return what the figures imply for training and tuning."""
     units, rows = found.get("units"), list[Row]()
-    if units:
+    if units and "driver_ms_per_trial" in units:
         driver = units["driver_ms_per_trial"]
         shortest = NODES * CORES * driver / 1000
-        rows += [
+        rows.append(
             [
                 "trials of one core that a Study's driver keeps busy",
                 f"{NODES * CORES:,} at once where a trial takes {number(shortest)} s or more",
                 f"{NODES * CORES:,} * {number(driver)} ms",
-            ],
+            ]
+        )
+    if units:
+        rows.append(
             [
                 "features of a thousand million rows, 30 columns",
                 f"{number(1e9 / (units['features_rows_per_cpu_s'] * NODES * CORES))} s of computing on all cores",
                 f"1e9 / ({number(units['features_rows_per_cpu_s'])} * {NODES * CORES:,})",
-            ],
-        ]
+            ]
+        )
     if trials := found.get("sqlite_trials"):
-        rate = sorted(trials["ours"]["rate"])[len(trials["ours"]["rate"]) // 2]
+        rate = median(trials["ours"]["rate"])
         rows.append(["trials/s into MLflow on SQLite", number(rate / 3), f"{number(rate)} / 3 operations"])
     if team := found.get("team_servers"):
         told = list(team["writers"].values())[-1]

@@ -80,7 +80,8 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers; one that still runs is killed first."""
+        self.kill()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
