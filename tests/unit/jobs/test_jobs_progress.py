@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rayline.cli.job_screen import JobScreen, duration, saved, words
 from rayline.events import Epoch, Event, Finished, Notice, Resumed, RolloutMoved, Started, TrialEnded
+from rayline.ledger import Ledger, Record
 from rayline.progress import JOB_VARIABLE, MARK, Course, Progress, Reporter, in_job, latest, read_line, reporter
 
 STEPS = ("features", "train", "evaluate", "release")
@@ -120,6 +121,8 @@ def test_lines_are_told_within_a_job_only_and_times_are_kept_for_the_next_run(tm
     assert silent._course.past == {"train": 4.0}
     (tmp_path / "ledger" / "timings.json").write_text("{broken")
     assert reporter(heard.append, "p", STEPS, tmp_path / "ledger")._course.past == {}
+    Ledger(tmp_path / "ledger").write(Record("features", "0" * 16, 7.5, {}))
+    assert reporter(heard.append, "p", STEPS, tmp_path / "ledger")._course.past == {"features": 7.5}
 
 
 def test_a_follower_sees_ordinary_lines_and_not_the_marked_ones() -> None:
