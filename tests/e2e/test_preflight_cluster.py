@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import ray
 
-from autoscaling_cluster import AutoscalingCluster, NodeType, autoscaling_cluster, wait_until
+from autoscaling_cluster import AutoscalingCluster, NodeType, autoscaling_cluster
 from rayline.capacity.reading import of_cluster
 from rayline.cli.app import run
 
@@ -91,46 +88,27 @@ def test_a_node_that_has_come_is_counted_and_one_fewer_may_come(growing: Autosca
     assert found.can_reach("CPU") == 9.0
 
 
-@contextmanager
-def node_elsewhere(cluster: AutoscalingCluster, blind: Path) -> Iterator[None]:
-    """Start a node with a name and mounts of its own: another machine, as far as files go, that lacks one folder."""
-    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={cluster.address}"]
-    start += ["--num-cpus=1", "--object-store-memory=100000000", '--resources={"elsewhere": 1}']
-    script = f'hostname elsewhere && mount -t tmpfs none "{blind}" && exec "$@"'
-    environment = {**os.environ, **cluster.environment, "RAY_raylet_start_wait_time_s": "120"}
-    for name in ("RAY_OVERRIDE_NODE_ID_FOR_TESTING", "RAY_CLOUD_INSTANCE_ID"):
-        environment.pop(name, None)
-    node = subprocess.Popen(["unshare", "-m", "-u", "sh", "-c", script, "sh", *start], env=environment)
-    try:
-        wait_until(lambda: "elsewhere" in ray.cluster_resources(), "the node that is elsewhere")
-        yield
-    finally:
-        node.terminate()
-        node.wait(60)
-
-
-def can_unshare() -> bool:
-    program = shutil.which("unshare")
-    if program is None:
-        return False
-    return subprocess.run([program, "-m", "-u", "true"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.skipif(not can_unshare(), reason="a node with mounts of its own needs rights that this user has not")
-def test_a_storage_folder_that_another_machine_does_not_see_is_refused(
-    growing: AutoscalingCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_doctor_asks_the_cluster_and_tells_of_a_token_that_it_does_not_take(
+    growing: AutoscalingCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = tmp_path / "own"
-    storage.mkdir()
-    file = project(tmp_path, storage=str(storage))
-    with node_elsewhere(growing, storage):
-        assert run(["run", file]) == 3
-        said = capsys.readouterr().err
-        assert f"storage '{storage}' is a folder of this machine" in said
-        assert "Set 'storage' to an object store" in said
-        assert not (storage / "features").exists()
-        from rayline.capacity.shared_folder import seen_elsewhere
+    file = project(tmp_path)
+    for name, value in growing.environment.items():
+        monkeypatch.setenv(name, value)
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64)
+    wrong.chmod(0o644)
+    code, good = doctor(file, capsys)
+    assert (code, good["cluster"]["state"], good["tokens"]["state"]) == (0, "ok", "ok")
+    assert f"{growing.address} answers: " in good["cluster"]["seen"]
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
+    code, bad = doctor(file, capsys)
+    assert code == 3
+    assert f"'{wrong}' has mode 0644: others may read it" in bad["tokens"]["seen"]
+    assert bad["tokens"]["way_out"] == f"chmod 600 {wrong}"
+    assert "does not take the token" in bad["cluster"]["seen"]
+    assert {name for name, each in bad.items() if each["state"] == "failed"} == {"tokens", "cluster"}
 
-        shared = seen_elsewhere(tmp_path, of_cluster())
-    assert (shared.asked, shared.blind, shared.silent) == (1, (), ())
-    assert not list(tmp_path.glob(".seen-*"))
+
+def doctor(file: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, str]]]:
+    code = run(["doctor", file, "--json"])
+    return code, {each["check"]: each["findings"][0] for each in json.loads(capsys.readouterr().out)["checks"]}

@@ -40,7 +40,8 @@ def _server(uri: str) -> Finding:
     except urllib.error.HTTPError as error:
         return Finding("failed", f"{shown} answers {error.code} {error.reason}", "Check registry.tracking_uri.")
     except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "reason", None) or error
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or reason
         way_out = "Start it (cluster/mlflow-server.sh), or check registry.tracking_uri."
         return Finding("failed", f"{shown} does not answer: {why}", way_out)
     ours = metadata.version("mlflow")

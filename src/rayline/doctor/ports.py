@@ -62,7 +62,7 @@ def _service(config: Config) -> Sequence[Finding]:
         return [Finding("failed", f"{where} (service.port) is held by service '{said['service']}'", move)]
     roots = {ancestor_of(pid) for pid in listeners(service.port)}
     if len(roots) > 1:
-        programs = " and ".join(f"{command_of(each)[:60]} (process {each})" for each in sorted(roots))
+        programs = " and ".join(f"'{_shown(each)}' (process {each})" for each in sorted(roots))
         seen = f"two programs listen on port {service.port} at once, and each gets a part of the requests: {programs}"
         return [Finding("failed", seen, "Stop the one that should not.")]
     return [Finding("ok", f"{where} (the service's): version {said['stable']} of '{config.name}' answers")]
@@ -89,7 +89,13 @@ def _free(host: str, port: int) -> bool:
 def _who(port: int) -> str:
     """Return who listens on a port, empty where that cannot be seen."""
     pids = listeners(port)
-    return f"'{command_of(pids[0])[:60]}' (process {pids[0]})" if pids else ""
+    return f"'{_shown(pids[0])}' (process {pids[0]})" if pids else ""
+
+
+def _shown(pid: int) -> str:
+    """Return the beginning of a command line, without the folder of its program."""
+    program, space, rest = command_of(pid).partition(" ")
+    return f"{Path(program).name}{space}{rest}"[:60]
 
 
 def listeners(port: int) -> list[int]:

@@ -57,7 +57,7 @@ def _of_cluster(subject: Subject) -> Finding:
 def _file(path: Path, whose: str) -> Finding:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        empty = not path.read_text(encoding="utf-8").strip()
+        empty = not path.read_bytes().strip()
     except OSError as error:
         return Finding("failed", f"{whose} token '{path}': {error.strerror}", f"Make it: {MAKE.format(path=path)}.")
     if mode & OTHERS:
