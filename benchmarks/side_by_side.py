@@ -4,14 +4,14 @@ Question   p50 and p99 of a service that is asked at a steady rate: alone, durin
            and during the same Study with a floor (cluster.reserve_cpus), with low priority (cluster.priority: low, the
            default), and with both. And what each of them costs the Study, in epochs per second.
 Ceiling    The service alone, at the same rate in the same round.
-Method     One Ray on this machine with two CPUs for each of its cores, so that a Study can take more than there is;
-           HAProxy ingress, one replica of one CPU, and trials of one CPU that train a 256-128 network, each on one
-           thread, without a pause. Each Study is a driver of its own and is measured once its trials have trained their
-           first epochs. A client in a process of its own sends one row at fixed times (open loop): a latency counts
-           from the time at which the request was due, so that a stall is not hidden; at most 64 wait, and what is due
-           beyond is counted as dropped. The client is on the same cores and yields to nobody: its own waits are in the
-           figures. Rounds are interleaved and begin with another arm each time; ratios are medians of those within a
-           round.
+Method     One Ray on this machine, its workers at niceness 5 as Rayline's own local cluster has them, with two CPUs
+           for each of its cores, so that a Study can take more than there is; HAProxy ingress, one replica of one CPU,
+           and trials of one CPU that train a 256-128 network, each on one thread, without a pause. Each Study is a
+           driver of its own and is measured once its trials have trained their first epochs. A client in a process of
+           its own sends one row at fixed times (open loop): a latency counts from the time at which the request was
+           due, so that a stall is not hidden; at most 64 wait, and what is due beyond is counted as dropped. The client
+           is on the same cores and yields to nobody: its own waits are in the figures. Rounds are interleaved and begin
+           with another arm each time; ratios are medians of those within a round.
 Command    python benchmarks/side_by_side.py [--quick]
 
 The last line is one JSON object; p99 ratios are to the service alone in the same round, and the nearer to 1 the better.
@@ -41,6 +41,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from rayline.cluster import WORKER_NICENESS
 from rayline.config import (
     ClusterConfig,
     Config,
@@ -138,7 +139,7 @@ def service(folder: Path, port: int) -> Iterator[tuple[str, Path]]:
     made = bundle(folder / "bundle", 1)
     body = folder / "body.json"
     body.write_text(json.dumps({"rows": [dict(made.example[0])]}), encoding="utf-8")
-    os.environ.update(ingress_environment("127.0.0.1", port, str(folder), "haproxy"))
+    os.environ.update(ingress_environment("127.0.0.1", port, str(folder), "haproxy") | WORKER_NICENESS)
 
     import ray
     from ray import serve

@@ -26,7 +26,7 @@ from rayline.cluster import NAMESPACE
 from rayline.processes import descendants, kill
 
 HEAD_ID = "f" * 51 + "00000"
-START_S = 90.0
+START_S = 150.0
 STOP_S = 30.0
 STORE_BYTES = 120_000_000
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
@@ -208,7 +208,8 @@ def _settings(token: str) -> dict[str, str]:
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "AUTOSCALER_METRIC_PORT": str(free_port()),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        "RAY_health_check_period_ms": "1000",  # a dead node is known after five seconds in place of fifteen
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_failure_threshold": "10",  # seconds after which a node is taken for dead
     }
 
 

@@ -49,6 +49,9 @@ GcsStorage = Literal["memory", "rocksdb"]
 INGRESS_SETTINGS = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 """The variable that names a file in the folder which the command line of a head's own ingress names too."""
 
+WORKER_NICENESS = {"RAY_worker_niceness": "5"}
+"""What Ray's workers start with: behind what people do on this machine, with room for training to come behind them."""
+
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
 RETURN_TRIES = 3  # a busy machine may not start a node within the half minute that Ray gives it
@@ -258,7 +261,7 @@ def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) 
             return head
     shutil.rmtree(state, ignore_errors=True)
     # A single node has nowhere to drain to: without this, stopping it waits half a minute.
-    settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **environment}
+    settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **WORKER_NICENESS, **environment}
     if gcs_storage == "rocksdb":
         settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(state.resolve())}
     return _start_head(storage, _free_port(), settings, gcs_storage)

@@ -51,10 +51,11 @@ def test_trials_leave_the_reserve_free_and_give_way_in_the_processor_too(tmp_pat
     found = study(tmp_path / "one", ClusterConfig(reserve_cpus=1), trials=3, on_epoch=look)
     assert len(found.trials) == 3
     assert len(seen) == 1, "more than one worker, though a CPU was to stay free"
-    assert {nice for _, nice in seen} == {10}
+    (low,) = {nice for _, nice in seen}
     seen.clear()
     study(tmp_path / "two", ClusterConfig(reserve_cpus=1, priority="normal"), trials=2, on_epoch=look)
-    assert {nice for _, nice in seen} == {os.getpriority(os.PRIO_PROCESS, 0)}
+    (normal,) = {nice for _, nice in seen}
+    assert low == min(19, normal + 10)
     with pytest.raises(ClusterError, match=r"2 of them are left to services \(cluster\.reserve_cpus\)"):
         study(tmp_path / "three", ClusterConfig(reserve_cpus=2))
 

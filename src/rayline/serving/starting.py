@@ -16,9 +16,14 @@ from rayline.serving.ingress import LEAVE_SECONDS, LOOPBACK
 from rayline.serving.names import live_state_name, plan_path
 from rayline.serving.scaling import LOOK_BACK
 
+_LOG = logging.getLogger(__name__)
+
 Labels = Mapping[str, str]
 ANYWHERE: Labels = MappingProxyType({})
 READY_SECONDS = 120.0
+NODES_SECONDS = 900.0
+UNPLACED = "to be scheduled"
+"""What Serve says of replicas that no node has room for after half a minute."""
 SHORTEST_LOOK = 11.0  # Serve wants more than its own 10
 
 
@@ -123,10 +128,14 @@ def start_application(bound: Any, name: str, route_prefix: str | None) -> None:
 
 
 def await_running(name: str) -> None:
-    """Wait until Serve says that the replicas run. Raises ``ServiceError`` where they cannot, or not in time."""
+    """Wait until Serve says that the replicas run; longer, and telling so, while nodes must come for them.
+
+    Raises ``ServiceError`` where they cannot, or not in time.
+    """
     from ray import serve
 
-    deadline = time.monotonic() + READY_SECONDS
+    began = time.monotonic()
+    seconds = READY_SECONDS
     while True:
         application = serve.status().applications.get(name)
         status = str(application.status.value) if application else "ABSENT"
@@ -135,8 +144,11 @@ def await_running(name: str) -> None:
         reason = cause(application) if application else ""
         if status == "DEPLOY_FAILED":
             raise ServiceError(f"service '{name}' cannot start: {reason}")
-        if time.monotonic() > deadline:
-            raise ServiceError(f"service '{name}' is {status} after {READY_SECONDS:.0f} s: {reason}")
+        if seconds < NODES_SECONDS and UNPLACED in reason:
+            seconds = NODES_SECONDS
+            _LOG.warning("service '%s' waits for nodes, for up to %.0f s: %s", name, seconds, reason)
+        if time.monotonic() - began > seconds:
+            raise ServiceError(f"service '{name}' is {status} after {seconds:.0f} s: {reason}")
         time.sleep(0.05)
 
 

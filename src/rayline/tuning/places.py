@@ -42,6 +42,7 @@ class Places:
         self._config = config
         self._capacity: Capacity | None = None
         self._asking: threading.Thread | None = None
+        self._settled: Share | None = None
         cluster = config.cluster
         self._labels = {"train_on": cluster.train_on, "serve_on": cluster.serve_on}
         self.neighbours = of_services()
@@ -54,6 +55,8 @@ class Places:
         Raises:
             ClusterError: Ray does not tell.
         """
+        if self._settled is not None:
+            return self._settled
         self.neighbours = of_services()
         return self._share(self._now(), ours, self.neighbours)
 
@@ -78,7 +81,10 @@ class Places:
             found = self.look(0)
         if found.most < 1:
             raise ClusterError(self._too_little(found))
-        return found
+        if not self._config.train.alone:
+            # Each trial's group looks for its own room, and leaves services theirs; what is free tells nothing then.
+            self._settled = Share(found.most, found.most)
+        return self._settled or found
 
     def _can_be_smaller(self) -> bool:
         """Take the least of an elastic group, where its most can never have room."""
