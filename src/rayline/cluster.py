@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from rayline import processes
 from rayline.errors import ClusterError
+from rayline.storage import folder_of
 
 NAMESPACE = "rayline"
 """The Ray namespace of every actor that Rayline names."""
@@ -46,6 +47,9 @@ GcsStorage = Literal["memory", "rocksdb"]
 
 INGRESS_SETTINGS = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 """The variable that names a file in the folder which the command line of a head's own ingress names too."""
+
+WORKER_NICENESS = {"RAY_worker_niceness": "5"}
+"""What Ray's workers start with: behind what people do on this machine, with room for training to come behind them."""
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
@@ -108,8 +112,8 @@ def connect(
         os.environ.setdefault("RAY_AUTH_MODE", "token" if _token_known() else "disabled")
         _join(named)
         return
-    with _only_one(Path(storage)):
-        head = alive(storage) or _start(Path(storage), dict(environment or {}), gcs_storage)
+    with _only_one(folder_of(storage)):
+        head = alive(storage) or _start(folder_of(storage), dict(environment or {}), gcs_storage)
     _set(head.environment)
     use_token(head.token_path)
     _join(head.address)
@@ -124,7 +128,7 @@ def alive(storage: str | Path) -> LocalCluster | None:
 def last(storage: str | Path) -> LocalCluster | None:
     """Return the local cluster of ``storage`` that was started last and not stopped: it may have died. Else None."""
     try:
-        return LocalCluster(**json.loads(_record(Path(storage)).read_text(encoding="utf-8")))
+        return LocalCluster(**json.loads(_record(folder_of(storage)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -133,7 +137,7 @@ def stop(storage: str | Path) -> bool:
     """Stop the local cluster of ``storage`` and everything that runs on it; False where none was running."""
     head = alive(storage)
     if head is None:
-        _forget(Path(storage))
+        _forget(folder_of(storage))
         return False
     disconnect()
     started = processes.descendants(head.pid)
@@ -144,7 +148,7 @@ def stop(storage: str | Path) -> bool:
     processes.kill(head.pid, started)
     if head.pid in _heads:
         _heads.pop(head.pid).wait()
-    _forget(Path(storage))
+    _forget(folder_of(storage))
     return True
 
 
@@ -249,7 +253,7 @@ def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) 
             return head
     shutil.rmtree(state, ignore_errors=True)
     # A single node has nowhere to drain to: without this, stopping it waits half a minute.
-    settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **environment}
+    settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **WORKER_NICENESS, **environment}
     if gcs_storage == "rocksdb":
         settings |= lasting_settings(storage)
     return _start_head(storage, _free_port(), settings, gcs_storage)
@@ -268,7 +272,7 @@ def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
     """Start a dead head again on its port and state; None where it does not come up with them, as of a damaged file."""
     for _ in range(RETURN_TRIES):
         # Ray takes a worker node of the same address for another head where this file names it.
-        Path(_session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
+        Path(session_folder(storage), "ray_current_cluster").unlink(missing_ok=True)
         try:
             return _start_head(storage, former.port, former.environment, "rocksdb", former.cpus)
         except ClusterError as error:
@@ -285,7 +289,7 @@ def _start_head(
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
     held = (os.cpu_count() or 1) if cpus is None else cpus
     command += ["--num-cpus", str(held), "--ray-client-server-port", str(_free_port(from_port=27000))]
-    command += ["--temp-dir", _session_folder(storage)]
+    command += ["--temp-dir", session_folder(storage)]
     with log.open("ab") as output:
         said_before = output.tell()
         process = subprocess.Popen(
@@ -352,15 +356,18 @@ def _token_known() -> bool:
     )
 
 
-def _session_folder(storage: Path) -> str:
-    # Ray keeps Unix sockets here, whose path may have 107 characters at most: a deep project folder would not do.
+def session_folder(storage: Path) -> str:
+    """Return the folder of a local cluster's own files.
+
+    Ray keeps Unix sockets in it, whose path may have 107 characters at most: a deep project folder would not do.
+    """
     digest = blake2b(str(storage.resolve()).encode(), digest_size=5).hexdigest()
     return str(Path(tempfile.gettempdir()) / f"rayline-{digest}")
 
 
 def _state_folder(storage: Path) -> Path:
     """Where a head of ``gcs_storage: rocksdb`` keeps the cluster's state, on this machine's own disk."""
-    return Path(f"{_session_folder(storage)}-state")
+    return Path(f"{session_folder(storage)}-state")
 
 
 def _record(storage: Path) -> Path:

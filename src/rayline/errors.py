@@ -16,6 +16,8 @@
     │   └── RolloutRefused        the rollout's state does not allow what was asked
     └── EnvironmentFailed         what Rayline runs on is missing or broken                (exit 3)
         ├── ClusterError          Ray cannot be reached or started, or a port is taken
+        │   └── NeverFits         a cluster can never hold what is asked of it, so that nothing was started
+        ├── StorageError          the object store cannot be reached, or refused
         ├── TrackingError         MLflow cannot be reached or refused
         │   └── TrackingRefused   MLflow will never take what it was given
         └── ServiceError          a live service did not answer as it must
@@ -119,6 +121,14 @@ class EnvironmentFailed(RaylineError):
 
 class ClusterError(EnvironmentFailed):
     """Ray cannot be reached or started, or a port is taken."""
+
+
+class NeverFits(ClusterError):
+    """A cluster, grown as far as it may, can never hold what is asked of it: nothing was started."""
+
+
+class StorageError(EnvironmentFailed):
+    """The object store that a project's state lies in cannot be reached, or refused."""
 
 
 class TrackingError(EnvironmentFailed):

@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage
 from rayline.config import Config, ModelConfig, TuneConfig, parse, plain, with_values
+from rayline.project import home_of
 from rayline.registry.store import Point, RunWrites, Store, now_ms
 from rayline.tracked import RUN, STUDY, Identity, Tracked, tracked
 
@@ -220,7 +222,7 @@ def bundle_of(
         name=config.name,
         features=prepared.features,
         model=_model(config, trained["model"]),
-        checkpoint=Path(trained["checkpoint"]),
+        checkpoint=storage.fetch(Path(trained["checkpoint"])),
         lineage=lineage,
         reference=prepared.reference(),
         example=prepared.example(EXAMPLE_ROWS),
@@ -306,7 +308,7 @@ def _tags(config: Config, prepared: Prepared) -> dict[str, str]:
 def _provenance(config: Config) -> dict[str, Any]:
     from rayline.registry.provenance import code_commit, environment
 
-    return {"code_commit": code_commit(Path(config.storage).parent), **environment()}
+    return {"code_commit": code_commit(home_of(config)), **environment()}
 
 
 def _params(config: Config) -> dict[str, str]:

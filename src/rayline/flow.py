@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from rayline import blessing, experiment, release
+from rayline import blessing, experiment, readiness, release, storage
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Epoch, Event, Listener, Notice, Resumed, silent
@@ -93,8 +93,7 @@ def run(
 def _run(project: Project, until: Stop) -> Outcome:
     """Take the steps up to ``until``."""
     config = project.config
-    if until == "release":
-        release.check_address(project)
+    release.look_ahead(project, readiness.steps_to_come(project, until), release=until == "release")
     prepared = features(project)
     if until == "features":
         return Outcome((prepared,), None)
@@ -266,7 +265,7 @@ def skew(project: Project, data: Record, trained: Record, scored: Record) -> Rec
 
 def bless(project: Project, data: Record, trained: Record, scored: Record) -> Record:
     """Judge the Bundle by its gates, beside the champion on the same rows, and by its behavioural tests."""
-    bundle = Path(scored.result["bundle"])
+    bundle = storage.fetch(Path(scored.result["bundle"]))
     rival = blessing.rival_of(project, bundle)
 
     def do() -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -265,9 +264,9 @@ def _environment(made: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _traffic(config: Config, number: int) -> tuple[Passage, ...]:
-    from rayline.rollout.storage import RolloutFiles
+    from rayline.rollout.files import rollout_files
 
-    history = RolloutFiles(Path(config.storage), config.name).history()
+    history = rollout_files(config.storage, config.name).history()
     return tuple(_passage(state, number) for state in history if number in (state.stable, state.canary))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayline import cluster
+from rayline import storage as kept
 from rayline.config import Config, plain
 from rayline.errors import TrackingError
 from rayline.events import Finished, Listener, Notice, Started, silent
@@ -37,29 +38,31 @@ class Project:
         config: the configuration, with absolute paths.
         fresh: run every step again, whatever the ledger holds.
         listener: hears what happens.
+        looked_at: steps of which it was asked before whether the cluster can hold them.
     """
 
     config: Config
     fresh: bool = False
     listener: Listener = silent
+    looked_at: set[str] = field(default_factory=set, init=False, repr=False)
     _opening: Future[Store] | None = field(default=None, init=False, repr=False)
     _opener: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make a user's own model builder importable: it lies beside the configuration, or here."""
-        for folder in (str(Path.cwd()), str(Path(self.config.storage).parent)):
+        for folder in (str(Path.cwd()), str(home_of(self.config))):
             if folder not in sys.path:
                 sys.path.insert(0, folder)
 
-    @property
+    @cached_property
     def storage(self) -> Path:
-        """The state folder."""
-        return Path(self.config.storage)
+        """The state folder; of an object store the folder that it is worked on through. Raises ``ConfigError``."""
+        return kept.folder_of(self.config.storage)
 
     @cached_property
     def ledger(self) -> Ledger:
         """The finished steps of this project."""
-        return Ledger(self.storage / "ledger" / self.config.name)
+        return Ledger(self.storage / "ledger" / self.config.name, self.storage)
 
     @property
     def store(self) -> Store:
@@ -128,6 +131,10 @@ class Project:
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
             gcs_storage=self.config.cluster.gcs_storage,
         )
+        if self.config.cluster.train_on:
+            from ray.data import DataContext
+
+            DataContext.get_current().execution_options.label_selector = dict(self.config.cluster.train_on)
 
     @property
     def source_digest(self) -> str:
@@ -211,9 +218,16 @@ class Project:
         return record
 
 
+def home_of(config: Config) -> Path:
+    """Return the folder that a project's own modules and its git commit are looked for in."""
+    if config.home or kept.is_object_store(config.storage):
+        return Path(config.home).absolute()
+    return Path(config.storage).parent
+
+
 def _still_there(result: Result) -> bool:
-    """Tell whether what a finished step left on disk is still there."""
-    return all(Path(result[kind]).exists() for kind in ("path", "checkpoint", "bundle") if kind in result)
+    """Tell whether what a finished step left in the storage is still there."""
+    return all(kept.exists(Path(result[kind])) for kind in ("path", "checkpoint", "bundle") if kind in result)
 
 
 def _open(project: Project, opening: Future[Store]) -> None:

@@ -8,13 +8,14 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rayline import blessing, cluster
+from rayline import blessing, cluster, readiness, storage
 from rayline.config import AccessConfig, Config, RolloutConfig, plain
-from rayline.errors import RolloutRefused, ServiceError
+from rayline.errors import RolloutRefused, ServiceError, UsageError
 from rayline.events import Finished, Notice, RolloutMoved, Started
 from rayline.project import Project
 
@@ -73,6 +74,7 @@ def release(
     if not insist:
         _refuse_taken_back(project, version)
     let_past = blessing.allow(project, version, force)
+    look_ahead(project)
     project.connect()
     project.listener(Started("release"))
     began = time.perf_counter()
@@ -88,7 +90,14 @@ def _running(project: Project, version: int) -> Service:
     from rayline.serving.service import deploy
 
     config = project.config
-    return deploy(config.name, config.service, str(project.storage), live_version(project, version))
+    return deploy(
+        config.name,
+        config.service,
+        str(project.storage),
+        live_version(project, version),
+        serve_on=config.cluster.serve_on,
+        remote_on=config.cluster.remote_on,
+    )
 
 
 def _without_champion(project: Project) -> bool:
@@ -117,6 +126,30 @@ def _already(project: Project, version: int, url: str) -> Released:
     message = f"version {version} has all traffic at {url}"
     project.listener(Finished("release", 0.0, True, message))
     return Released(version, "Healthy", message, url, True)
+
+
+def look_ahead(project: Project, steps: Collection[str] = (), *, release: bool = True) -> None:
+    """Refuse what can never work before any work is done for it: too small a cluster, a service address that is taken.
+
+    Args:
+        project: what is to run.
+        steps: those before the release that will.
+        release: whether a version is to get traffic.
+
+    Raises:
+        NeverFits: the cluster can never hold one of the steps, or does not see the storage folder.
+        ConfigError, NotFoundError, ClusterError, ServiceError: as ``check_address``.
+    """
+    if release:
+        check_address(project)
+    readiness.refuse_what_never_fits(project, {*steps, "release"} if release else steps, live_of(project.config))
+
+
+def live_of(config: Config) -> dict[str, Any] | None:
+    """Return what a project's service says of itself, None where it does not run or something else answers there."""
+    with suppress(ServiceError, UsageError):
+        return ask(service_url(config), config.service.access)
+    return None
 
 
 def check_address(project: Project) -> None:
@@ -148,7 +181,9 @@ def start(
         GateRefused: its gates said no, and there is no ``force``: why it gets traffic all the same.
         RolloutRefused: another one is under way.
     """
-    return _start(project, version, plan, blessing.allow(project, version, force))
+    let_past = blessing.allow(project, version, force)
+    look_ahead(project)
+    return _start(project, version, plan, let_past)
 
 
 def _start(project: Project, version: int, plan: RolloutConfig | None, let_past: str) -> RolloutState:
@@ -213,7 +248,8 @@ def _tell_what_needs_a_restart(project: Project) -> None:
     from rayline.serving.names import service_folder
 
     try:
-        record = json.loads((service_folder(project.storage, project.config.name) / "service.json").read_text())
+        file = storage.refresh(service_folder(project.storage, project.config.name) / "service.json")
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     settings, now = record["settings"], plain(project.config.service)
@@ -233,6 +269,8 @@ def live_version(project: Project, number: int) -> LiveVersion:
 
     version = project.store.version(project.config.name, str(number))
     bundle = Bundle.load(project.store.fetch(version, project.storage / "served"))
+    if storage.is_object_store(bundle.path) and not storage.is_kept(bundle.path):
+        storage.keep(bundle.path)
     placement = project.config.service.placement
     return LiveVersion(version.number, str(bundle.path), bundle.digest, placement)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline import experiment, warm_start
+from rayline import experiment, storage, warm_start
 from rayline.config import Config, Space, plain, with_values
 from rayline.errors import RaylineError
 from rayline.events import Notice, Resumed, TrialEnded, TrialEpoch
@@ -63,7 +63,14 @@ def searched(project: Project, data: Record) -> Result:
                 project.listener(Notice(each))
             variants.prepare_ahead(space, config.tune.trials, hears.notice)
             found = tune(
-                config, variants.data_for, folder, hears.trial, earlier, on_epoch=hears.epoch, notice=hears.notice
+                config,
+                variants.data_for,
+                folder,
+                hears.trial,
+                earlier,
+                on_epoch=hears.epoch,
+                notice=hears.notice,
+                on_wait=lambda text: project.listener(Notice(text)),
             )
             page = hears.page(_sheet(config, space, prepared, found, hears.notices), folder / PAGE_FOLDER)
             log.finished(found)
@@ -113,6 +120,7 @@ class _Hears:
 
         try:
             page = write_page(sheet, folder)
+            storage.keep(folder)
         except Exception as error:  # noqa: BLE001 - the trials are done, and worth more than their picture
             self.notice(f"the Study's page could not be written: {type(error).__name__}: {error}")
             return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from rayline import storage
 from rayline.errors import TrackingError, TrainingFailed
 from rayline.registry.spool import Spool, Tracking
 from rayline.registry.spool_delivery import REST
@@ -80,7 +81,7 @@ class Tracked:
 def identity_of(file: Path) -> Identity | None:
     """Return which run a folder belongs to; None where it belongs to none yet, or that cannot be read."""
     try:
-        return Identity(**json.loads(file.read_text(encoding="utf-8")))
+        return Identity(**json.loads(storage.refresh(file).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
@@ -103,6 +104,7 @@ def tracked(
     if fresh or before is None or before.final:
         _give_up(tracking, before)
         shutil.rmtree(file.parent, ignore_errors=True)
+        storage.forget(file.parent)
         before = None
     name = f"{file.stem}-{file.parent.name}-{uuid4().hex[:8]}"
     identity = before or Identity(name, now_ms())
@@ -149,6 +151,7 @@ def _write(file: Path, identity: Identity) -> None:
     draft = file.with_suffix(".draft")
     draft.write_text(json.dumps(asdict(identity), indent=2), encoding="utf-8")
     os.replace(draft, file)
+    storage.keep(file)
 
 
 @contextmanager

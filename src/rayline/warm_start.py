@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rayline import storage
 from rayline.config import Config, Space
 from rayline.errors import NotFoundError, suggestion
 from rayline.experiment import PARAMS
@@ -149,7 +150,7 @@ def _kept(params: Mapping[str, Any], space: Mapping[str, Space]) -> dict[str, An
 
 def _read(file: Path, key: str) -> tuple[tuple[Trial, ...], tuple[str, ...]] | None:
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(storage.fetch(file).read_text(encoding="utf-8"))
         trials = tuple(trial_of(Event("ended", each.pop("number"), 0.0, each)) for each in raw["trials"])
         return (trials, tuple(raw["notices"])) if raw["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -166,3 +167,4 @@ def _write(file: Path, key: str, trials: Sequence[Trial], notices: Sequence[str]
     draft = file.with_suffix(".draft")
     draft.write_text(json.dumps(raw), encoding="utf-8")
     draft.replace(file)
+    storage.keep(file)

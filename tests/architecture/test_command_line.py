@@ -11,7 +11,8 @@ from rayline.cli.app import app
 
 FROZEN = {
     "init": ["DATA", "--target", "--name", "--out", "--force"],
-    "plan": ["CONFIG", "--set", "--json"],
+    "doctor": ["CONFIG", "--address", "--manifests", "--json"],
+    "plan": ["CONFIG", "--address", "--set", "--json"],
     "run": ["CONFIG", "--fresh", "--set", "--json"],
     "validate": ["CONFIG", "DATA", "--environment", "--update", "--yes", "--set", "--json"],
     "train": ["CONFIG", "--fresh", "--set", "--json"],

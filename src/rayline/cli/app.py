@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import cyclopts
 from rich.console import Console
 
-from rayline.cli import features_verbs, project_verbs, rollout_verbs, service_verbs
+from rayline.cli import doctor_verbs, features_verbs, project_verbs, rollout_verbs, service_verbs
 from rayline.errors import EnvironmentFailed, RaylineError
 
 INTERRUPTED = 130
@@ -22,7 +22,8 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_format="plaintext",
 )
-_BEFORE: tuple[Callable[..., object], ...] = (*project_verbs.VERBS, service_verbs.deploy)
+_INIT, *_STEPS = project_verbs.VERBS
+_BEFORE: tuple[Callable[..., object], ...] = (_INIT, doctor_verbs.doctor, *_STEPS, service_verbs.deploy)
 for _place, _verb in enumerate(_BEFORE):
     if _verb is service_verbs.deploy:
         app.command(features_verbs.features)

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rayline import config
 from rayline.config import Config
 from rayline.errors import NotFoundError, UsageError, suggestion
+from rayline.storage import folder_of
 
 ConfigFile = Annotated[Path, Parameter(help="The project's YAML file.")]
 Overrides = Annotated[
@@ -28,6 +29,16 @@ Service = Annotated[str, Parameter(help="The service's name.")]
 ProjectFile = Annotated[
     Path | None, Parameter(name="--config", help="The project's YAML file; default: rayline.yaml, where there is one.")
 ]
+
+Address = Annotated[
+    str | None, Parameter(help="The cluster to look at, HOST:PORT or auto; default: RAY_ADDRESS, or the project's own.")
+]
+
+
+def name_cluster(address: str | None) -> None:
+    """Have everything that connects to Ray connect to this cluster; None leaves that to RAY_ADDRESS."""
+    if address is not None:
+        os.environ["RAY_ADDRESS"] = address
 
 
 def project_file(file: Path | None) -> Path:
@@ -54,7 +65,7 @@ def project_storage(file: Path | None) -> Path:
         if file is None and here.is_dir():
             return here
         raise
-    return Path(config.load(path).storage)
+    return folder_of(config.load(path).storage)
 
 
 def named_project(name: str, file: Path | None) -> Config:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from rayline import config as configuration
 from rayline.cli import show
-from rayline.cli.options import ConfigFile, Fresh, Json, Overrides
+from rayline.cli.options import Address, ConfigFile, Fresh, Json, Overrides, name_cluster
 from rayline.config import Environment
 
 
@@ -31,10 +31,11 @@ def init(
     return 0
 
 
-def plan(config: ConfigFile, /, *, set_: Overrides = (), json: Json = False) -> int:
-    """Tell what `run` would do: each step, cached or not."""
+def plan(config: ConfigFile, /, *, address: Address = None, set_: Overrides = (), json: Json = False) -> int:
+    """Tell what `run` would do: each step, cached or not, and what it needs against what there is and can come."""
     from rayline.preview import preview
 
+    name_cluster(address)
     show.plan(preview(configuration.load(config, set_)), as_json=json)
     return 0
 

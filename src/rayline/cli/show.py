@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from rayline.cli import data_pages
+from rayline.errors import EnvironmentFailed
 from rayline.events import (
     Epoch,
     Event,
@@ -32,11 +32,12 @@ from rayline.events import (
 if TYPE_CHECKING:
     from rayline.check import Checked
     from rayline.config import Config
+    from rayline.doctor import Report
     from rayline.features.online.materialize import Materialized
     from rayline.flow import Outcome
     from rayline.lineage import Lineage
     from rayline.offline import Predicted
-    from rayline.preview import PlannedStep
+    from rayline.preview import Preview
     from rayline.release import Released
     from rayline.rollout.glance import Glance
     from rayline.rollout.state import RolloutState
@@ -135,16 +136,25 @@ def scaffolded(found: Scaffold) -> None:
     console.print(f"{wrote}; next: rayline run {escape(str(found.file))}", soft_wrap=True)
 
 
-def plan(steps: tuple[PlannedStep, ...], *, as_json: bool = False) -> None:
+def plan(found: Preview, *, as_json: bool = False) -> None:
     """Print what `run` would do."""
+    from rayline.cli import plan_page
+
     if as_json:
-        _json([asdict(step) for step in steps])
-        return
-    table = Table("step", "state", "CPUs at once", "why", box=None, pad_edge=False)
-    for step in steps:
-        state = "[dim]cached[/]" if step.cached else "[cyan]to do[/]"
-        table.add_row(step.step, state, f"{step.cpus:g}" if step.cpus else "", escape(step.why))
-    console.print(table)
+        _json(found.to_json())
+    else:
+        plan_page.page(console, found)
+
+
+def examined(report: Report, *, as_json: bool = False) -> int:
+    """Print what `doctor` saw; return the exit code."""
+    from rayline.cli import doctor_page
+
+    if as_json:
+        _json(report.to_json())
+    else:
+        doctor_page.page(console, report)
+    return 0 if report.ok else EnvironmentFailed.exit_code
 
 
 def outcome(config: Config, ended: Outcome, *, as_json: bool = False) -> int:

@@ -1,6 +1,7 @@
 """The typed, frozen configuration of a project; ``reading`` makes it of a YAML file."""
 
 from rayline.config.analysis import AnalysisConfig, BackgroundConfig, Measure, MetricCondition
+from rayline.config.cluster import ClusterConfig
 from rayline.config.columns import (
     CONFIG_OF,
     READ_KINDS,
@@ -77,6 +78,7 @@ __all__ = [
     "CardConfig",
     "CategoricalConfig",
     "CheckpointConfig",
+    "ClusterConfig",
     "ColumnBase",
     "ColumnConfig",
     "ColumnKind",

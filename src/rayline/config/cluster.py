@@ -19,6 +19,7 @@ class ClusterConfig(Section, frozen=True, kw_only=True):
             first; ``normal``.
         train_on: labels that a node must carry to run training workers and trials (Ray's label selector).
         serve_on: labels that a node must carry to run replicas.
+        remote_on: labels that a node must carry to run versions that are placed ``remote``; None means ``serve_on``.
         gcs_storage: where a local head keeps the cluster's state: ``memory``, or ``rocksdb`` to survive its own death.
     """
 
@@ -26,4 +27,5 @@ class ClusterConfig(Section, frozen=True, kw_only=True):
     priority: Literal["low", "normal"] = "low"
     train_on: Labels = {}
     serve_on: Labels = {}
+    remote_on: Labels | None = None
     gcs_storage: Literal["memory", "rocksdb"] = "memory"

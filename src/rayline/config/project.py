@@ -18,7 +18,13 @@ from rayline.config.validation import ValidateConfig
 
 
 class Config(Section, frozen=True, kw_only=True):
-    """The whole configuration of one project."""
+    """The whole configuration of one project.
+
+    Attributes:
+        storage: where the project's state lies: a folder that every node sees, or a bucket and a prefix in it, as
+            ``s3://``, ``gs://`` or ``az://``.
+        home: the folder of the project's own modules and of its git commit; default: that of the configuration file.
+    """
 
     name: Name
     data: DataConfig = DataConfig()
@@ -34,3 +40,4 @@ class Config(Section, frozen=True, kw_only=True):
     card: CardConfig = CardConfig()
     cluster: ClusterConfig = ClusterConfig()
     storage: str = ".rayline"
+    home: str = ""

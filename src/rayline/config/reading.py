@@ -6,6 +6,7 @@ where a key was mistyped, the nearest valid one. Relative paths are relative to 
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -56,8 +57,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Returns:
         The configuration, with ``data.source``, the files of ``data.split``, a SQLite database of ``data.sql``,
-        ``validate.schema``, ``storage``, the files of ``service.access`` and a file of ``registry.tracking_uri`` made
-        absolute (other URIs are left alone).
+        ``validate.schema``, ``storage``, ``home``, the files of ``service.access`` and a file of
+        ``registry.tracking_uri`` made absolute (other URIs are left alone).
 
     Raises:
         NotFoundError: there is no such file.
@@ -194,12 +195,21 @@ def _anchored(config: Config, folder: Path) -> Config:
     joins = tuple(_anchored_join(join, folder) for join in config.features.join)
     features = msgspec.structs.replace(config.features, join=joins)
     tracking = config.registry.tracking_uri
+    if tracking is None and "://" in storage:  # where there is no room for a database, the variable that MLflow reads
+        tracking = os.environ.get("MLFLOW_TRACKING_URI")
     registry = msgspec.structs.replace(config.registry, tracking_uri=tracking and _anchored_tracking(tracking, folder))
     schema = config.validate.schema
     validate = msgspec.structs.replace(config.validate, schema=schema and str(folder / schema))
     service = msgspec.structs.replace(config.service, access=_anchored_access(config.service.access, folder))
     return msgspec.structs.replace(
-        config, data=data, features=features, storage=storage, registry=registry, validate=validate, service=service
+        config,
+        data=data,
+        features=features,
+        storage=storage,
+        registry=registry,
+        validate=validate,
+        service=service,
+        home=str(folder / config.home),
     )
 
 

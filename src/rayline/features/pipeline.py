@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage
 from rayline.config import Config, plain
 from rayline.features.blocks import ROWS_PER_BLOCK, over
 from rayline.features.divide import divide
@@ -115,6 +116,7 @@ def write_prepared(
         write_values(fresh, fitted, reference_of(schema, state.rows), facts)
         _link(parts.path / "test", fresh / "test")
         _link(parts.path / QUARANTINE, fresh / QUARANTINE)
+    storage.keep(out)
     return Prepared(out, fitted, facts, computed)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rayline import storage
 from rayline.errors import DataError, NotFoundError
 from rayline.features import packing
 from rayline.features.facts import DataFacts
@@ -54,7 +55,7 @@ class Prepared:
             NotFoundError: there is none at ``path``.
             DataError: its files are damaged or of another format.
         """
-        folder = Path(path)
+        folder = storage.refresh(Path(path))
         try:
             features = FittedFeatureSet.from_json(_read_features(folder))
             raw = json.loads((folder / FACTS).read_text(encoding="utf-8"))

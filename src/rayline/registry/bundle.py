@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from rayline import storage
 from rayline.config import ModelConfig, Task, plain
 from rayline.errors import BundleError, SchemaError
 from rayline.features import packing
@@ -69,7 +70,7 @@ class Bundle:
             NotFoundError: there is no such directory.
             BundleError: its format is unknown, a file is changed, missing or not allowed, or its parts do not fit.
         """
-        folder = Path(path)
+        folder = storage.fetch(Path(path))
         manifest, digest = laws.verified(folder)
         state = {
             name: _decoded(laws.checked(folder, manifest, name), folder / name)
@@ -150,6 +151,7 @@ def write_bundle(
         if out.exists():
             os.rename(out, Path(temporary) / "replaced")
         os.rename(folder, out)
+    storage.keep(out)
     return Bundle.load(out)
 
 

@@ -25,6 +25,7 @@ from rayline.registry.mlflow_values import (
     version_of,
 )
 from rayline.registry.store import DIGEST_TAG, Point, RunRecord, RunStatus, Version, check_alias, flat, selected
+from rayline.storage import folder_of, is_object_store, uri_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,16 +59,19 @@ class MlflowStore(MlflowDoor):
         Raises:
             ConfigError: the URI depends on the current folder, or SQLite was asked for on an object store.
         """
-        location = str(storage)
-        remote = "://" in location
+        location, remote = str(storage), is_object_store(storage)
         if tracking_uri is None:
             if remote:
                 raise ConfigError(
-                    f"storage '{location}' cannot hold MLflow's SQLite database. Set registry.tracking_uri to a server."
+                    f"storage '{uri_of(folder_of(location))}' cannot hold MLflow's "
+                    "SQLite database. Name a server: registry.tracking_uri: http://HOST:PORT, or MLFLOW_TRACKING_URI. "
+                    "`mlflow server --backend-store-uri postgresql://... --artifacts-destination s3://...` is one."
                 )
             tracking_uri = f"sqlite:///{Path(location).absolute() / DATABASE}"
         refuse_relative(tracking_uri)
-        root = f"{location.rstrip('/')}/{ARTIFACTS}" if remote else (Path(location).absolute() / ARTIFACTS).as_uri()
+        root = (
+            f"{uri_of(folder_of(location))}/{ARTIFACTS}" if remote else (Path(location).absolute() / ARTIFACTS).as_uri()
+        )
         return cls(tracking_uri, None if tracking_uri.startswith("http") else root)
 
     def start_run(

@@ -7,6 +7,7 @@ reached, and a later process delivers what was left. In the store each thing is 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from rayline import storage
 from rayline.registry.spool_delivery import POINTS_PER_CALL, REST, Courier, sweep
 from rayline.registry.spool_file import SpoolFile
 from rayline.registry.spool_records import Batch, Data, File, Record, Start, Status, Text, is_key, line_of, written
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 10.0  # without any progress, at the end of a run
 START_SECONDS = 2.0
+KEEP_SECONDS = 5.0  # between two copies of a queue to an object store
 FLUSH_SECONDS = 1.0  # a kill loses no more of the steps since the last epoch, which are trained again
 Notice = Callable[[str], None]
 
@@ -58,13 +61,17 @@ class Tracking:
         Raises:
             CheckFailed: another process writes it.
         """
-        return Spool(SpoolFile(self.folder / f"{name}.jsonl"), self, resumed, rest)
+        file = SpoolFile(self.folder / f"{name}.jsonl")
+        file.bring()
+        return Spool(file, self, resumed, rest)
 
     def run_id(self, run: str) -> str | None:
         """Return the store's id of a run's key, None while it is not delivered; an id stands for itself."""
         if not is_key(run):
             return run
-        return SpoolFile(self.folder / f"{run.partition('/')[0]}.jsonl").state().runs.get(run)
+        file = SpoolFile(self.folder / f"{run.partition('/')[0]}.jsonl")
+        storage.fetch(file.state_path)
+        return file.state().runs.get(run)
 
     def deliver_left(self, store: Store | None = None) -> None:
         """Deliver, in order, what earlier processes could not; ``left`` tells what still waits.
@@ -72,13 +79,20 @@ class Tracking:
         Raises:
             TrackingError: no ``store`` was given, something waits, and the store cannot be reached.
         """
-        if any(self.folder.glob("*.jsonl")):
+        if self._bring_left():
             sweep(self.folder, store or self.connect())
 
     def left(self) -> dict[Path, str]:
         """Tell of each queue that is not delivered where and how much it is."""
-        files = [SpoolFile(path) for path in sorted(self.folder.glob("*.jsonl"))]
+        files = [SpoolFile(path) for path in self._bring_left()]
         return {file.path: waiting_text(file) for file in files if file.waiting()[1]}
+
+    def _bring_left(self) -> list[Path]:
+        """Return the queues of earlier processes, on this machine or on others that have the same storage."""
+        paths = [self.folder / name for name in storage.names(self.folder) if name.endswith(".jsonl")]
+        for path in paths:
+            SpoolFile(path).bring()
+        return sorted(self.folder.glob("*.jsonl"))
 
 
 def waiting_text(file: SpoolFile) -> str:
@@ -123,9 +137,13 @@ class Spool:
         threading.Thread(target=self._write, name=f"write-{self.file.name}", daemon=True).start()
 
     def _write(self) -> None:
+        kept = time.monotonic()
         while not self._closed.wait(FLUSH_SECONDS):
             if self._points:
                 self.flush()
+            if time.monotonic() - kept >= KEEP_SECONDS:
+                self.file.keep_soon()
+                kept = time.monotonic()
 
     def _seen(self, record: Record | None) -> None:
         """Learn from a record of an earlier attempt what has been told already."""
@@ -203,12 +221,14 @@ class Spool:
         """Keep an artifact that is in memory."""
         own = self._own(path)
         own.write_bytes(content)
+        storage.keep_soon(own)
         self._append(File(run_id, str(own), path, own=True))
 
     def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
         """Keep a figure."""
         own = self._own(path)
         figure.savefig(own)
+        storage.keep_soon(own)
         self._append(File(run_id, str(own), path, own=True))
 
     def finish_run(self, run_id: str, status: RunStatus = "FINISHED", at_ms: int | None = None) -> None:
@@ -250,6 +270,7 @@ class Spool:
             self.file.sync()
             self.tracking.notice(waiting_text(self.file))
         self.file.close()
+        self.file.keep_soon()
 
     def leave(self) -> None:
         """Close at once: what is left is delivered by the next sweep."""
@@ -258,6 +279,7 @@ class Spool:
         self.flush()
         self.file.sync()
         self.file.close()
+        self.file.keep_soon()
 
     def flush(self) -> None:
         """Put on disk what is in memory."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from rayline import storage
 from rayline.errors import CheckFailed
 from rayline.registry.spool_records import Placed, amount, lines_in
 
@@ -52,6 +53,7 @@ class SpoolFile:
     _output: int | None = field(default=None, init=False)
     _size: int = field(default=0, init=False)
     _late: list[bytes] = field(default_factory=list, init=False)
+    _kept: tuple[tuple[int, int] | None, ...] = field(default=(None, None), init=False)
 
     @property
     def name(self) -> str:
@@ -62,6 +64,26 @@ class SpoolFile:
     def files(self) -> Path:
         """The folder of the queue's own files."""
         return self.path.with_suffix(".files")
+
+    @property
+    def state_path(self) -> Path:
+        """The file of how far it has been delivered."""
+        return self.path.with_suffix(".json")
+
+    def bring(self) -> None:
+        """Bring what another machine has kept of it in the same storage, where that is newer."""
+        for path in (self.path, self.state_path):
+            storage.refresh(path)
+        for path in storage.files_below(self.files) if storage.is_object_store(self.files) else ():
+            storage.fetch(path)
+
+    def keep_soon(self) -> None:
+        """Have the storage keep what has changed, in the background: this machine may not come back."""
+        marks = tuple(_mark(path) for path in (self.path, self.state_path))
+        for path, mark, before in zip((self.path, self.state_path), marks, self._kept, strict=True):
+            if mark is not None and mark != before:
+                storage.keep_soon(path)
+        self._kept = marks
 
     @property
     def blocked(self) -> bool:
@@ -193,6 +215,9 @@ class SpoolFile:
                 return False
             self.keep(msgspec.structs.replace(state, offset=0))
             self.path.unlink(missing_ok=True)
+            for gone in (self.path, self.files):
+                storage.forget_soon(gone)
+            storage.keep_soon(self.state_path)
             with suppress(OSError):
                 self.files.rmdir()
             self.path.with_suffix(".lock").unlink(missing_ok=True)
@@ -214,6 +239,15 @@ class SpoolFile:
                     return start + newline + 1
                 end = start
         return 0
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file does; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _taken(file: int) -> bool:

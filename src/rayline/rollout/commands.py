@@ -18,12 +18,14 @@ from rayline.config import RolloutConfig
 from rayline.errors import NotFoundError, ServiceError, suggestion
 from rayline.rollout.controller import call, new_id
 from rayline.rollout.engine import Order
+from rayline.rollout.files import RolloutStore, rollout_files
 from rayline.rollout.glance import Glance
 from rayline.rollout.plan import Plan
 from rayline.rollout.ports import LIVE, Ports
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles, Signs
+from rayline.rollout.storage import Signs
 from rayline.serving.names import service_folder
+from rayline.storage import exists, files_below
 
 if TYPE_CHECKING:
     from rayline.serving.plan import LiveVersion
@@ -122,19 +124,19 @@ def abort(name: str, *, storage: str | Path, reason: str = "aborted by a person"
 def history(name: str, *, storage: str | Path) -> tuple[RolloutState, ...]:
     """Return all rollouts of a service, the latest first. Raises ``NotFoundError`` where there was none."""
     status(name, storage=storage)
-    return RolloutFiles(storage, name).history()
+    return rollout_files(storage, name).history()
 
 
 def arms(name: str, *, storage: str | Path) -> Glance | None:
     """Return what the controller saw of both versions last; None where it has not looked at this rollout yet."""
-    files = RolloutFiles(storage, name)
+    files = rollout_files(storage, name)
     state, seen = files.read(), Glance.from_text(files.glance())
     return seen if state is not None and seen is not None and seen.rollout == state.id else None
 
 
 def last(name: str, *, storage: str | Path) -> RolloutState | None:
     """Return the rollout under way or the last one; None where there was none."""
-    return RolloutFiles(storage, name).read()
+    return rollout_files(storage, name).read()
 
 
 def status(name: str, *, storage: str | Path) -> RolloutState:
@@ -142,8 +144,8 @@ def status(name: str, *, storage: str | Path) -> RolloutState:
     state = last(name, storage=storage)
     if state is None:
         folder = service_folder(storage, name)
-        if not folder.is_dir():
-            known = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        if not folder.is_dir() and not exists(folder / "plan.json"):
+            known = [path.parent.name for path in files_below(folder.parent) if path.name == "service.json"]
             raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}")
         raise NotFoundError(f"service '{name}' has no rollout. `rayline rollout start {name}` begins one.")
     return state
@@ -176,13 +178,13 @@ def wait(name: str, *, storage: str | Path, timeout: float | None = None) -> Rol
 class _Seen:
     """A rollout as it was read, and the signs from just before: what is written in between shows as a change."""
 
-    files: RolloutFiles
+    files: RolloutStore
     signs: Signs
     state: RolloutState
 
     @classmethod
     def now(cls, name: str, storage: str | Path) -> _Seen:
-        files = RolloutFiles(storage, name)
+        files = rollout_files(storage, name)
         signs = files.signs()
         return cls(files, signs, status(name, storage=storage))
 

@@ -15,10 +15,10 @@ from rayline.cluster import NAMESPACE, ON_THE_HEAD
 from rayline.errors import ClusterError, RaylineError, ServiceError, StaleController
 from rayline.rollout import failpoints, verbs
 from rayline.rollout.engine import Engine, Order
+from rayline.rollout.files import rollout_files
 from rayline.rollout.ports import Ports
 from rayline.rollout.state import RolloutState
 from rayline.rollout.steady import SteadyClock
-from rayline.rollout.storage import RolloutFiles
 
 TICK_S = 0.2
 WAITING_TICK_S = 1.0
@@ -37,7 +37,7 @@ class Controller:
         """Read the rollout back and go on with it in the background."""
         if not _restarted():
             failpoints.arm_from_environment()
-        self._engine = Engine(RolloutFiles(storage, service), ports, SteadyClock())
+        self._engine = Engine(rollout_files(storage, service), ports, SteadyClock())
         self._stale = threading.Event()
         self._traffic = threading.Event()
         self._notes = threading.Event()

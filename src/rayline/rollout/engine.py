@@ -25,6 +25,7 @@ from rayline.rollout.announcing import announced
 from rayline.rollout.apart import Apart, Overtaken
 from rayline.rollout.effects import perform
 from rayline.rollout.failpoints import reach
+from rayline.rollout.files import RolloutStore
 from rayline.rollout.glance import glance
 from rayline.rollout.moves import acknowledged, begin, failed
 from rayline.rollout.notes import Lane
@@ -36,7 +37,6 @@ from rayline.rollout.ports import Ports, ServicePort
 from rayline.rollout.readback import read_back
 from rayline.rollout.state import Action, RolloutState
 from rayline.rollout.steady import SteadyClock
-from rayline.rollout.storage import RolloutFiles
 from rayline.serving.observation import Observation
 from rayline.serving.plan import LiveVersion
 
@@ -74,7 +74,7 @@ class Order:
 class Engine:
     """The rollouts of one service. Every method may be called from any thread, and raises ``StaleController``."""
 
-    def __init__(self, files: RolloutFiles, ports: Ports, clock: SteadyClock) -> None:
+    def __init__(self, files: RolloutStore, ports: Ports, clock: SteadyClock) -> None:
         """Take over from whoever wrote last, and go on with the rollout on disk, if there is one.
 
         Args:

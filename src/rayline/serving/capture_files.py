@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.errors import ConfigError, suggestion
+from rayline import storage as kept
+from rayline.errors import ConfigError, StorageError, suggestion
 from rayline.serving.names import service_folder
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def write_file(folder: Path, tag: str, count: int, table: pa.Table) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, draft, compression="zstd")
         os.replace(draft, place / name)
+        _put(place / name)
     except BaseException:
         _remove(draft)
         raise
@@ -138,7 +140,7 @@ class CaptureFile:
     """One file, by its name.
 
     Attributes:
-        path: where it lies.
+        path: where it lies; ``storage.fetch`` brings it here.
         version: whose requests it holds.
         day: of its first row, ``YYYY-MM-DD`` in UTC.
         tag: of the replica that wrote it.
@@ -161,11 +163,21 @@ class CaptureFile:
 def capture_files(storage: str | Path, service: str, version: int | None = None) -> Iterator[CaptureFile]:
     """Return a service's captured files in the order of their names."""
     folder = capture_folder(storage, service)
-    for path in sorted(folder.glob(f"{'*' if version is None else version}/*/*.parquet")):
+    pattern = f"{'*' if version is None else version}/*/*.parquet"
+    for path in sorted(path for path in kept.files_below(folder) if path.match(pattern)):
         parts = path.stem.split("-")
         number = path.parent.parent.name
         if len(parts) == 4 and number.isdecimal() and not path.name.startswith("."):
             yield CaptureFile(path, int(number), path.parent.name, *parts[:3])
+
+
+def _put(path: Path) -> None:
+    """Have the storage keep a file. Raises ``OSError`` where it cannot: the rows are then written again later."""
+    try:
+        kept.keep(path)
+    except StorageError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(str(error)) from error
 
 
 def _remove(path: Path) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage as kept
 from rayline.errors import ServiceError
 from rayline.features import canonical
 from rayline.serving.capture_files import AT, PREDICTION, REQUEST, ROW, capture_files
@@ -42,7 +43,7 @@ def captured(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    tables = [_kept(pq.read_table(file.path), since) for file in capture_files(storage, service, version)]
+    tables = [_kept(pq.read_table(kept.fetch(file.path)), since) for file in capture_files(storage, service, version)]
     tables = [table for table in tables if table.num_rows]
     if not tables:
         return None
@@ -71,8 +72,8 @@ def _kept(table: pa.Table, since: datetime | None) -> pa.Table:
 
 def _truths(storage: str | Path, service: str, *, regression: bool) -> Iterator[tuple[tuple[str, int], Any]]:
     """Return the truth of each row that feedback told, by request id and row. What is no such truth is left out."""
-    for path in sorted((service_folder(storage, service) / "feedback").glob("*.jsonl")):
-        with path.open(encoding="utf-8") as lines:
+    for path in kept.files_below(service_folder(storage, service) / "feedback"):
+        with kept.refresh(path).open(encoding="utf-8") as lines:
             for line in lines:
                 record = _decoded(line)
                 for row, label in enumerate(record.get("labels") or ()):

@@ -17,12 +17,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import getrandbits
 from typing import Any, Literal
 
-from rayline.errors import RowError, ServiceError
+from rayline import storage
+from rayline.errors import RowError, ServiceError, StorageError
 from rayline.serving import protocol
 from rayline.serving.host import LONGEST_NUMBER, Host
 
@@ -30,6 +32,7 @@ Joined = Literal["joined", "duplicate", "unmatched", "elsewhere"]
 
 REMEMBERED = 100_000  # answers per replica
 WRITE_EVERY_S = 0.25
+KEEP_EVERY_S = 5.0  # between two copies to an object store
 UNWRITTEN_LIMIT = 100_000  # records; beyond it the disk has failed, and truth is refused
 
 
@@ -110,6 +113,7 @@ class FeedbackLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._records: list[bytes] = []
+        self._unkept = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rayline-feedback", daemon=True)
@@ -129,9 +133,20 @@ class FeedbackLog:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        kept = time.monotonic()
         while not self._stop.wait(WRITE_EVERY_S):
             self._write()
+            if self._unkept and time.monotonic() - kept >= KEEP_EVERY_S:
+                kept = time.monotonic()
+                self._keep()
         self._write()
+        self._keep()
+
+    def _keep(self) -> None:
+        """Have the storage keep the file; where it cannot, the next round tries again."""
+        with suppress(StorageError):
+            storage.keep(self._path)
+            self._unkept = False
 
     def _write(self) -> None:
         with self._lock:
@@ -141,6 +156,7 @@ class FeedbackLog:
         try:
             with self._path.open("ab") as file:
                 file.write(b"".join(records))
+            self._unkept = True
         except OSError:
             with self._lock:
                 self._records = records + self._records

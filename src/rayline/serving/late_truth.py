@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage as kept
 from rayline.serving import capture_files as files
 from rayline.serving.capture_files import CaptureFile, capture_files
 from rayline.serving.yardstick import Ruler
@@ -124,4 +125,4 @@ def _rows_of(file: CaptureFile, ids: Sequence[str]) -> pa.Table:
     """Return the answered rows of some requests."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(file.path, filters=[(files.REQUEST, "in", set(ids)), (files.ARM, "!=", "shadow")])
+    return pq.read_table(kept.fetch(file.path), filters=[(files.REQUEST, "in", set(ids)), (files.ARM, "!=", "shadow")])

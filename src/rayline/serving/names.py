@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rayline.cluster import NAMESPACE
+from rayline.storage import folder_of
 
 
 def live_state_name(service: str) -> str:
@@ -22,7 +23,7 @@ def live_state_handle(service: str) -> Any:
 
 def service_folder(storage: str | Path, service: str) -> Path:
     """Return the folder of a service's state."""
-    return Path(storage) / "services" / service
+    return folder_of(storage) / "services" / service
 
 
 def plan_path(storage: str | Path, service: str) -> Path:

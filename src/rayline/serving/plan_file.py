@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayline import storage
 from rayline.errors import ServiceError
 from rayline.serving.plan import TrafficPlan
+from rayline.storage.places import own
 
 ROSTER = "replicas.json"
 
@@ -33,12 +35,12 @@ class PlanFile:
 
     def __init__(self, path: Path) -> None:
         """Use ``path`` for the plan and a file beside it for the replicas."""
-        self._path = path
+        self._path = own(path)
 
     def read(self) -> Kept:
         """Return what was kept. Raises ``ServiceError`` where the file is damaged."""
         try:
-            raw = json.loads(self._path.read_text(encoding="utf-8"))
+            raw = json.loads(storage.refresh(self._path).read_text(encoding="utf-8"))
             return Kept(TrafficPlan.from_json(raw), int(raw.get("fence", 0)))
         except FileNotFoundError:
             return Kept(None, 0)
@@ -54,7 +56,7 @@ class PlanFile:
     def read_roster(self) -> dict[str, str]:
         """Return the replicas that were alive last, each with the name of its actor; none where that is not known."""
         try:
-            raw = json.loads((self._path.parent / ROSTER).read_text(encoding="utf-8"))
+            raw = json.loads(storage.refresh(self._path.parent / ROSTER).read_text(encoding="utf-8"))
             return {str(name): str(actor) for name, actor in raw.items()}
         except (OSError, ValueError, AttributeError):
             return {}
@@ -73,3 +75,7 @@ def _write(path: Path, raw: Mapping[str, Any], *, sync: bool) -> None:
         if sync:
             os.fsync(file.fileno())
     draft.replace(path)
+    if sync:
+        storage.keep(path)
+    else:
+        storage.keep_soon(path)

@@ -15,13 +15,20 @@ from rayline.config import ServiceConfig
 from rayline.errors import BundleError, ServiceError
 from rayline.serving.names import remote_name
 from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.starting import cause, quiet_logging, start_application
+from rayline.serving.starting import ANYWHERE, Labels, actor_options, cause, quiet_logging, start_application
 
 LOOK_SECONDS = 0.1
 
 
-def bring_up(service: str, live: LiveVersion, config: ServiceConfig, storage: str, timeout: float) -> None:
-    """Have a version's application run, and return once it does. One that runs already is kept.
+def bring_up(
+    service: str,
+    live: LiveVersion,
+    config: ServiceConfig,
+    storage: str,
+    timeout: float,
+    labels: Labels = ANYWHERE,
+) -> None:
+    """Have a version's application run on a node with these labels, and return once it does. One that runs is kept.
 
     Raises:
         BundleError: the bundle is damaged, or is not the one that was named.
@@ -38,7 +45,7 @@ def bring_up(service: str, live: LiveVersion, config: ServiceConfig, storage: st
     ):
         serve.delete(name)
     if _status(name) == "ABSENT":
-        _start(name, service, live, config, storage)
+        _start(name, service, live, config, storage, labels)
     while (status := _status(name)) != "RUNNING":
         if status == "DEPLOY_FAILED" or time.monotonic() > deadline:
             reason = _message(name) if status == "DEPLOY_FAILED" else f"not loaded in {timeout:.0f} s"
@@ -78,7 +85,7 @@ def running(service: str) -> list[str]:
     return [name for name, each in applications if pattern.fullmatch(name) and str(each.status.value) != "DELETING"]
 
 
-def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, storage: str) -> None:
+def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, storage: str, labels: Labels) -> None:
     from ray import serve
 
     from rayline.serving.remote_version import RemoteSettings, RemoteVersion
@@ -87,7 +94,7 @@ def _start(name: str, service: str, live: LiveVersion, config: ServiceConfig, st
         RemoteVersion,
         name="version",
         num_replicas=1,
-        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        ray_actor_options=actor_options(config, labels),
         max_ongoing_requests=64,  # each replica of the service has one call under way
         health_check_period_s=2,
         health_check_timeout_s=10,

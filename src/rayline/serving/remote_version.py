@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage
 from rayline.serving.acceptance import answers_its_example
 from rayline.serving.batching import Rows
 from rayline.serving.execution import Execution
@@ -56,7 +58,7 @@ class RemoteVersion:
             "threads": settings.threads,
         }
         self._scales = Scales(settings.memory_limit)
-        with self._scales.weighing(live.number, bundle_mb(live.path)):
+        with self._scales.weighing(live.number, bundle_mb(storage.fetch(Path(live.path)))):
             self._served = Served.load(settings.service, live, (), **how)
             answers_its_example(self._served)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from rayline import storage as kept
 from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
 from rayline.serving import remote
@@ -24,7 +25,9 @@ from rayline.serving.names import live_state_handle, plan_path, service_folder
 from rayline.serving.observation import Observation
 from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rayline.serving.starting import (
+    ANYWHERE,
     READY_SECONDS,
+    Labels,
     await_answer,
     await_running,
     live_state,
@@ -72,9 +75,9 @@ class Service:
 
         folder = service_folder(storage, name)
         try:
-            url = json.loads((folder / RECORD).read_text(encoding="utf-8"))["url"]
+            url = json.loads(kept.refresh(folder / RECORD).read_text(encoding="utf-8"))["url"]
         except (OSError, ValueError, KeyError) as error:
-            known = [path.parent.name for path in folder.parent.glob(f"*/{RECORD}")]
+            known = [path.parent.name for path in kept.files_below(folder.parent) if path.name == RECORD]
             raise NotFoundError(f"service '{name}' was never deployed here. {suggestion(name, known)}") from error
         if not ray.is_initialized():  # looking for an actor would start or join a cluster of Ray's own choice
             raise ClusterError(
@@ -209,12 +212,13 @@ class Service:
         remote.sweep(self.name, None)
         with suppress(ValueError):
             ray.kill(live_state_handle(self.name), no_restart=True)
-        plan_path(self.storage, self.name).unlink(missing_ok=True)
-        (service_folder(self.storage, self.name) / RECORD).unlink(missing_ok=True)
+        for path in (plan_path(self.storage, self.name), service_folder(self.storage, self.name) / RECORD):
+            path.unlink(missing_ok=True)
+            kept.forget(path)
 
     def _bring_up(self, version: LiveVersion, timeout: float) -> None:
         self._change("claim")  # a controller that was replaced must not start processes either
-        remote.bring_up(self.name, version, self._config(), self.storage, timeout)
+        remote.bring_up(self.name, version, self._config(), self.storage, timeout, self._remote_on())
 
     def _sweep(self) -> None:
         """Remove the applications of versions that are not placed remote any more."""
@@ -223,8 +227,15 @@ class Service:
 
     def _config(self) -> ServiceConfig:
         """Return the settings that the service was started with."""
-        record = json.loads((service_folder(self.storage, self.name) / RECORD).read_text(encoding="utf-8"))
+        file = kept.refresh(service_folder(self.storage, self.name) / RECORD)
+        record = json.loads(file.read_text(encoding="utf-8"))
         return msgspec.convert(record["settings"], ServiceConfig)
+
+    def _remote_on(self) -> dict[str, str]:
+        """Return the labels of nodes for versions that are placed remote."""
+        file = kept.refresh(service_folder(self.storage, self.name) / RECORD)
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return {str(key): str(value) for key, value in record.get("remote_on", {}).items()}
 
     def _change(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         return self._call(method, *arguments, self.fence, seconds=seconds)
@@ -252,7 +263,15 @@ class Service:
                 time.sleep(0.05)
 
 
-def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVersion) -> Service:
+def deploy(
+    name: str,
+    config: ServiceConfig,
+    storage: str,
+    plan_version: LiveVersion,
+    *,
+    serve_on: Labels = ANYWHERE,
+    remote_on: Labels | None = None,
+) -> Service:
     """Start a service, and do nothing where it runs.
 
     It comes up with the traffic that it had when it last ran; the first time, ``plan_version`` gets all of it. So a
@@ -264,6 +283,8 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
         config: replicas, address and limits.
         storage: the folder of the project's state; every node must see it.
         plan_version: what to serve where the service never ran before.
+        serve_on: labels of the nodes that replicas may be on.
+        remote_on: labels of the nodes for versions that are placed remote; None means ``serve_on``.
 
     Raises:
         BundleError: the version cannot be loaded.
@@ -283,7 +304,7 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
     from rayline.registry.bundle import Bundle
 
     began = time.perf_counter()
-    storage = str(Path(storage).resolve())
+    storage = str(kept.folder_of(storage).resolve())
     bundle = Bundle.load(plan_version.path)
     features = bundle.features
     check_redacted(config.capture.redact, features.schema)
@@ -306,8 +327,9 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
         ray.get(state.publish.remote(TrafficPlan.first(name, plan_version, tuple(edges), 1).to_json()))
     try:
         start_ingress(config)
-        _bring_up_remote(TrafficPlan.from_json(ray.get(state.plan.remote())), config, storage)
-        start_replicas(name, config, storage)
+        apart = serve_on if remote_on is None else remote_on
+        _bring_up_remote(TrafficPlan.from_json(ray.get(state.plan.remote())), config, storage, apart)
+        start_replicas(name, config, storage, serve_on)
         await_running(name)
         await_answer(service.url, config)
     except RaylineError:
@@ -316,19 +338,24 @@ def deploy(name: str, config: ServiceConfig, storage: str, plan_version: LiveVer
         ray.kill(state, no_restart=True)
         if before is None:
             plan_path(storage, name).unlink(missing_ok=True)
+            kept.forget(plan_path(storage, name))
         raise
-    record = {"url": service.url, "settings": plain(config)}
-    (service_folder(storage, name) / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    record = {"url": service.url, "settings": plain(config), "remote_on": dict(apart)}
+    file = service_folder(storage, name) / RECORD
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    draft.replace(file)
+    kept.keep(file)
     return Service(name, storage, service.url, time.perf_counter() - began)
 
 
-def _bring_up_remote(plan: TrafficPlan, config: ServiceConfig, storage: str) -> None:
+def _bring_up_remote(plan: TrafficPlan, config: ServiceConfig, storage: str, labels: Labels) -> None:
     """Start the processes of versions that are placed remote. Raises ``ServiceError`` where the stable one's cannot."""
     for version in plan.versions:
         if version.placement != "remote":
             continue
         try:
-            remote.bring_up(plan.service, version, config, storage, READY_SECONDS)
+            remote.bring_up(plan.service, version, config, storage, READY_SECONDS, labels)
         except ServiceError as error:
             if version.number == plan.stable:
                 raise

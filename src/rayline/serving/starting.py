@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import urllib.request
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rayline.cluster import NAMESPACE, ON_THE_HEAD
@@ -14,7 +16,14 @@ from rayline.serving.ingress import LEAVE_SECONDS, LOOPBACK
 from rayline.serving.names import live_state_name, plan_path
 from rayline.serving.scaling import LOOK_BACK
 
+_LOG = logging.getLogger(__name__)
+
+Labels = Mapping[str, str]
+ANYWHERE: Labels = MappingProxyType({})
 READY_SECONDS = 120.0
+NODES_SECONDS = 900.0
+UNPLACED = "to be scheduled"
+"""What Serve says of replicas that no node has room for after half a minute."""
 SHORTEST_LOOK = 11.0  # Serve wants more than its own 10
 
 
@@ -52,8 +61,8 @@ def start_ingress(config: ServiceConfig) -> None:
     )
 
 
-def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
-    """Ask Serve for the service's replicas; ``await_running`` waits for them."""
+def start_replicas(name: str, config: ServiceConfig, storage: str, labels: Labels = ANYWHERE) -> None:
+    """Ask Serve for the service's replicas, on nodes with these labels; ``await_running`` waits for them."""
     from ray import serve
 
     from rayline.serving.replica import Replica, ReplicaSettings
@@ -61,7 +70,7 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
     deployment = serve.deployment(
         serve.ingress(None)(Replica),
         name="replica",
-        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        ray_actor_options=actor_options(config, labels),
         max_ongoing_requests=config.max_ongoing_requests,
         max_queued_requests=config.max_queued_requests,
         max_surge_percent=100,
@@ -73,6 +82,12 @@ def start_replicas(name: str, config: ServiceConfig, storage: str) -> None:
         **_how_many(config),
     )
     start_application(deployment.bind(ReplicaSettings.from_config(name, storage, config)), name, f"/{name}")
+
+
+def actor_options(config: ServiceConfig, labels: Labels) -> dict[str, Any]:
+    """Return what Serve reserves for one process of a service, and where."""
+    where = {"label_selector": dict(labels)} if labels else {}
+    return {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, **where}
 
 
 def _how_many(config: ServiceConfig) -> dict[str, Any]:
@@ -108,10 +123,14 @@ def start_application(bound: Any, name: str, route_prefix: str | None) -> None:
 
 
 def await_running(name: str) -> None:
-    """Wait until Serve says that the replicas run. Raises ``ServiceError`` where they cannot, or not in time."""
+    """Wait until Serve says that the replicas run; longer, and telling so, while nodes must come for them.
+
+    Raises ``ServiceError`` where they cannot, or not in time.
+    """
     from ray import serve
 
-    deadline = time.monotonic() + READY_SECONDS
+    began = time.monotonic()
+    seconds = READY_SECONDS
     while True:
         application = serve.status().applications.get(name)
         status = str(application.status.value) if application else "ABSENT"
@@ -120,8 +139,11 @@ def await_running(name: str) -> None:
         reason = cause(application) if application else ""
         if status == "DEPLOY_FAILED":
             raise ServiceError(f"service '{name}' cannot start: {reason}")
-        if time.monotonic() > deadline:
-            raise ServiceError(f"service '{name}' is {status} after {READY_SECONDS:.0f} s: {reason}")
+        if seconds < NODES_SECONDS and UNPLACED in reason:
+            seconds = NODES_SECONDS
+            _LOG.warning("service '%s' waits for nodes, for up to %.0f s: %s", name, seconds, reason)
+        if time.monotonic() - began > seconds:
+            raise ServiceError(f"service '{name}' is {status} after {seconds:.0f} s: {reason}")
         time.sleep(0.05)
 
 

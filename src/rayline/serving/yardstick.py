@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rayline import storage as kept
 from rayline.errors import ConfigError, ServiceError, suggestion
 from rayline.serving.names import service_folder
 
@@ -177,13 +178,14 @@ def write_yardstick(storage: str | Path, service: str, yardstick: Yardstick) -> 
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(yardstick.to_json()), encoding="utf-8")
     os.replace(draft, path)
+    kept.keep(path)
 
 
 def read_yardstick(storage: str | Path, service: str) -> Yardstick:
     """Return a service's yardstick; an empty one where it has none. Raises ``ServiceError`` where it is damaged."""
     path = service_folder(storage, service) / FILE
     try:
-        return Yardstick.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Yardstick.from_json(json.loads(kept.refresh(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Yardstick()
     except (ValueError, KeyError, TypeError) as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayline import storage
 from rayline.training.health import disk_full, no_room
 
 FOLDER = "checkpoints"
@@ -62,6 +63,7 @@ def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, 
         (draft / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # only of a damaged one: a whole one has been returned above
         os.rename(draft, place)
+        storage.keep_soon(place)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if disk_full(error):
@@ -72,7 +74,7 @@ def write(out: Path, epoch: int, save: Callable[[Path], None], state: dict[str, 
 
 def latest(out: Path, notice: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
     """Return the last whole checkpoint, or None; ``notice`` hears of each damaged one that is passed over."""
-    for epoch in sorted(_epochs(out), reverse=True):
+    for epoch in reversed(epochs(out)):
         found = read(out, epoch)
         if found is not None:
             return found
@@ -82,7 +84,7 @@ def latest(out: Path, notice: Callable[[str], None] = lambda text: None) -> Chec
 
 def read(out: Path, epoch: int) -> Checkpoint | None:
     """Return the checkpoint of an epoch where every file has the digest that was written with it, else None."""
-    place = folder_of(out, epoch)
+    place = storage.fetch(folder_of(out, epoch))
     try:
         digests = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         if any(_digest(place / name) != digest for name, digest in digests.items()):
@@ -98,6 +100,7 @@ def prune(out: Path, keep: Iterable[int]) -> None:
     for epoch in _epochs(out):
         if epoch not in kept:
             shutil.rmtree(folder_of(out, epoch), ignore_errors=True)
+            storage.forget_soon(folder_of(out, epoch))
     for draft in (out / FOLDER).glob(f".{_PREFIX}*"):
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -107,19 +110,28 @@ def folder_of(out: Path, epoch: int) -> Path:
     return out / FOLDER / f"{_PREFIX}{epoch:05d}"
 
 
+def epochs(out: Path) -> list[int]:
+    """Return the epochs that there are checkpoints of, in order: here, or in the storage."""
+    return sorted(_numbers(storage.names(out / FOLDER)))
+
+
 def _standing(folder: Path) -> Path:
     return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
 
 
 def _last_size(out: Path) -> int | None:
     """Return the bytes of the last checkpoint: those of one training are alike."""
-    epochs = _epochs(out)
-    return sum(file.stat().st_size for file in folder_of(out, max(epochs)).iterdir()) if epochs else None
+    known = _epochs(out)
+    return sum(file.stat().st_size for file in folder_of(out, max(known)).iterdir()) if known else None
 
 
 def _epochs(out: Path) -> list[int]:
-    names = (place.name.removeprefix(_PREFIX) for place in (out / FOLDER).glob(f"{_PREFIX}*"))
-    return [int(name) for name in names if name.isdecimal()]
+    return _numbers(place.name for place in (out / FOLDER).glob(f"{_PREFIX}*"))
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    numbers = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
 def _digest(file: Path) -> str:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage
 from rayline.errors import TrainingFailed
 from rayline.training import checkpoint, record
 from rayline.training.health import check_finite, disk_full, no_room
@@ -178,10 +179,16 @@ class TrainContext:
         self._cost = self._written - began
 
     def result(self) -> TrainResult:
-        """Return what the training gave. Raises ``TrainingFailed`` where no epoch was finished."""
+        """Return what the training gave, once its storage has all of it.
+
+        Raises:
+            TrainingFailed: no epoch was finished.
+            StorageError: the object store does not take the checkpoints.
+        """
         if not self._history:
             raise TrainingFailed("the training loop ended without a single report.")
         self.secure()
+        storage.settle()
         best = next(epoch for epoch in self._ranked() if epoch not in self._lost)
         return TrainResult(
             checkpoint=checkpoint.folder_of(self.out, best),
@@ -230,7 +237,7 @@ class TrainContext:
     def _look_for_lost(self) -> None:
         """Find out which epochs cannot be the result any more, as their checkpoints are damaged or gone."""
         best = self.best_epoch
-        whole = {epoch for epoch in range(1, self.epoch) if checkpoint.read(self.out, epoch) is not None}
+        whole = {epoch for epoch in checkpoint.epochs(self.out) if checkpoint.read(self.out, epoch) is not None}
         self._lost = set(range(1, self.epoch)) - whole
         if best in self._lost:
             self.notice(f"the checkpoint of epoch {best}, the best so far, is damaged or gone: the next best is kept")

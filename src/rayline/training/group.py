@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rayline.capacity.reading import elsewhere
 from rayline.errors import ClusterError
 from rayline.training.group_worker import Failed, GroupActor
-from rayline.training.room import room_for
+from rayline.training.room import Claim, Room, room_for
 from rayline.training.spec import TrainData, TrainResult, TrainSpec
 
 Device = Literal["cpu", "cuda"]
 
 START_S = 120.0
 """How long the processes of a group may take to start."""
+
+NODES_S = 900.0
+"""How long they may take where nodes must come first."""
 
 LOOK_EVERY_S = 1.0
 RESIZE_EVERY_S = 30.0
@@ -61,6 +65,8 @@ class Group:
         device: what each worker computes on.
         last_epoch: gives the last epoch that was told.
         check: called about every second; what it raises ends the group.
+        claim: what the group may take of the cluster.
+        grows: whether nodes may come for workers that have no room yet.
     """
 
     spec: TrainSpec
@@ -69,6 +75,8 @@ class Group:
     device: Device
     last_epoch: Callable[[], int]
     check: Callable[[], None]
+    claim: Claim | None = None
+    grows: bool = False
 
     def run(self) -> TrainResult | Failed:
         """Train until there is a result; each start goes on from the last checkpoint.
@@ -94,15 +102,36 @@ class Group:
     def _size(self) -> int:
         """Return how many workers there is room for. A group that has just lost one counts until Ray has noticed."""
         least, most = self.spec.train.workers
-        room = room_for(most, self._resource, RESIZE_EVERY_S / 3 if least < most else RETURN_S)
+        room = self._room(most, 0.0 if self.grows else RESIZE_EVERY_S / 3 if least < most else RETURN_S)
+        if self.grows:
+            return max(least, min(most, int(room.free)))
         if room.free < least:
-            room = _await_room(least, self._resource)
+            room = self._await_room(least)
         if room.free < least:
             raise ClusterError(
                 f"there is room for {room.free:g} workers of at least {least} (train.num_workers), each with "
                 f"1 {self._resource}, and no more came in {RETURN_S:g} s."
             )
         return min(most, int(room.free))
+
+    def _room(self, needed: int, patience: float) -> Room:
+        return room_for(needed, self._resource, patience, self.claim)
+
+    def _await_room(self, least: int) -> Room:
+        """Wait for room even where the cluster has less in all just now: a node may come back."""
+        deadline = time.monotonic() + RETURN_S
+        while (room := self._room(least, 1)).free < least and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return room
+
+    def _hired(self, world: int) -> list[Any]:
+        """Start the workers' processes. Those for which nodes must come leave alone what is kept for services here."""
+        cluster = self.spec.cluster
+        labels = [dict(cluster.train_on)] * world
+        if self.grows and self.claim is not None and self.claim.kept():
+            here = int(self._room(world, 0.0).free)
+            labels = [each if rank < here else each | elsewhere() for rank, each in enumerate(labels)]
+        return [_actor(self.device, each, cluster.priority == "low") for each in labels]
 
     @property
     def _resource(self) -> str:
@@ -111,9 +140,9 @@ class Group:
     def _attempt(self, data: Any, dataset: Any, world: int) -> TrainResult | Failed:
         import ray
 
-        actors = [_actor(self.device) for _ in range(world)]
+        actors = self._hired(world)
         try:
-            _await_start(actors)
+            _await_start(actors, NODES_S if self.grows else START_S)
             address = ray.get(actors[0].listen.remote(world), timeout=START_S)
             shards = [None] * world if dataset is None else dataset.streaming_split(world, equal=True)
             settings = {"spec": self.spec, "out": str(self.out), "device": self.device, "address": address}
@@ -156,7 +185,7 @@ class Group:
 
     def _grow_where_there_is_room(self, world: int) -> None:
         """End this start for a larger one, just after an epoch, so that little is done twice."""
-        if world >= self.spec.train.workers[1] or room_for(1, self._resource, patience=0).free < 1:
+        if world >= self.spec.train.workers[1] or self._room(1, 0).free < 1:
             return
         epoch, deadline = self.last_epoch(), time.monotonic() + RESIZE_EVERY_S
         while self.last_epoch() == epoch and time.monotonic() < deadline:
@@ -164,28 +193,23 @@ class Group:
         raise _RoomForMore
 
 
-def _await_room(least: int, resource: str) -> Any:
-    """Wait for room even where the cluster has less in all just now: a node may come back."""
-    deadline = time.monotonic() + RETURN_S
-    while (room := room_for(least, resource, patience=1)).free < least and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return room
-
-
-def _actor(device: Device) -> Any:
+def _actor(device: Device, labels: dict[str, str], low: bool) -> Any:
     import ray
 
-    return ray.remote(GroupActor).options(num_cpus=1, num_gpus=int(device == "cuda"), max_restarts=0).remote()
+    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(device == "cuda"), "max_restarts": 0}
+    if labels:
+        options["label_selector"] = labels
+    return ray.remote(GroupActor).options(**options).remote(low)
 
 
-def _await_start(actors: list[Any]) -> None:
+def _await_start(actors: list[Any], seconds: float) -> None:
     import ray
 
     try:
-        ray.get([actor.load.remote() for actor in actors], timeout=START_S)
+        ray.get([actor.load.remote() for actor in actors], timeout=seconds)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterError(
-            f"{len(actors)} workers did not start within {START_S:g} s: something else took their room."
+            f"{len(actors)} workers did not start within {seconds:g} s: something else took their room."
         ) from error
 
 

@@ -13,6 +13,7 @@ from rayline.errors import RaylineError
 from rayline.training import group_journal
 from rayline.training.context import Place, TrainContext
 from rayline.training.group_journal import GroupMember
+from rayline.training.priority import give_way
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class Failed:
 class GroupActor:
     """A worker process. Its functions are called by the group in the driver."""
 
-    def __init__(self) -> None:
+    def __init__(self, low: bool = False) -> None:
+        """Start; ``low`` lets the operating system serve others first."""
+        if low:
+            give_way()
         self._store: Any = None
 
     def load(self) -> None:
@@ -89,6 +93,8 @@ def work_under_ray_train(settings: dict[str, Any]) -> TrainResult | Failed:
         from ray.train import get_context, get_dataset_shard
         from ray.train.torch import get_device
 
+        if settings["spec"].cluster.priority == "low":
+            give_way()
         context, data = get_context(), ray.get(settings["data"])
         place = Place(context.get_world_rank(), context.get_world_size(), str(get_device()), threads=1)
         shard = get_dataset_shard(DATASET) if data.streamed is not None else None

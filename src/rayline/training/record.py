@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from rayline import storage
 from rayline.training.spec import EpochReport, TrainSpec
 
 FILE = "epochs.jsonl"
@@ -29,6 +30,7 @@ def add(out: Path, key: str, report: EpochReport) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with (out / FILE).open("a", encoding="utf-8") as file:
         file.write(_line(key, report))
+    storage.keep_soon(out / FILE)
 
 
 def after(out: Path, key: str, history: Sequence[EpochReport]) -> dict[int, EpochReport]:
@@ -48,6 +50,7 @@ def restart(out: Path, key: str, history: Iterable[EpochReport]) -> None:
     draft = out / f".{FILE}"
     draft.write_text("".join(_line(key, each) for each in history), encoding="utf-8")
     draft.replace(out / FILE)
+    storage.keep_soon(out / FILE)
 
 
 def compare(first: EpochReport, again: EpochReport, notice: Callable[[str], None]) -> None:
@@ -73,7 +76,7 @@ def _line(key: str, report: EpochReport) -> str:
 
 def _read(out: Path, key: str) -> dict[int, EpochReport]:
     try:
-        lines = (out / FILE).read_text(encoding="utf-8").splitlines()
+        lines = storage.refresh(out / FILE).read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
     told: dict[int, EpochReport] = {}

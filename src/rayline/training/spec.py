@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.config import Config, ModelConfig, Task, TrainConfig
+from rayline.config import ClusterConfig, Config, ModelConfig, Task, TrainConfig
 from rayline.model import InputLayout, outputs_for
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class TrainSpec:
     Attributes:
         layout: what each number of the input stands for.
         target_mean, target_std: of the target in its own unit (0 and 1 for a classification).
+        cluster: where workers may be, and what they leave to services.
     """
 
     model: ModelConfig
@@ -54,6 +55,7 @@ class TrainSpec:
     layout: InputLayout
     target_mean: float
     target_std: float
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     @classmethod
     def of(cls, config: Config, features: FittedFeatureSet) -> TrainSpec:
@@ -66,6 +68,7 @@ class TrainSpec:
             layout=features.layout,
             target_mean=features.target_mean,
             target_std=features.target_std,
+            cluster=config.cluster,
         )
 
     @property

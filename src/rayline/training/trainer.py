@@ -18,13 +18,13 @@ from rayline.model import family_of
 from rayline.training import group_journal
 from rayline.training.context import Listener, Place, TrainContext
 from rayline.training.families import fit, refuse_unfit
-from rayline.training.group import RESIZE_EVERY_S, Group, GroupFailed
+from rayline.training.group import NODES_S, RESIZE_EVERY_S, Group, GroupFailed
 from rayline.training.group_failures import told
 from rayline.training.group_journal import JournalReader
 from rayline.training.group_worker import DATASET, Failed, work_under_ray_train
 from rayline.training.interrupts import own_interrupts
 from rayline.training.metrics import direction
-from rayline.training.room import device_for_group, refuse_what_never_fits
+from rayline.training.room import Claim, device_for_group, refuse_what_never_fits
 from rayline.training.spec import EpochReport, TrainData, TrainResult, TrainSpec
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ __all__ = ["EpochReport", "TrainData", "TrainResult", "TrainSpec", "train"]
 
 QUICK_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 """Where nothing else is set: Ray Train looks at its workers every 2 s, at the start and the end too."""
+
+PATIENT_START = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{NODES_S:g}"}
+"""Where nothing else is set, for workers that wait for nodes."""
 
 QUICK_RETRY = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 """Where nothing else is set, for an elastic group: Ray Train learns of a lost node late and then waits 60 s for it."""
@@ -88,14 +91,19 @@ def _in_group(
     spec: TrainSpec, data: TrainData, out: Path, on_epoch: Listener, on_notice: Callable[[str], None]
 ) -> TrainResult:
     device = device_for_group(spec.train)
-    refuse_what_never_fits(spec.train, device)
+    claim = Claim.now(spec.cluster)
+    grows = refuse_what_never_fits(spec.train, device, claim=claim)
+    if grows:
+        on_notice("the workers of this training wait for nodes")
     group_journal.clear(out)
     with JournalReader(out, on_epoch, on_notice) as reader:
         try:
             if spec.train.group == "ray_train" or family_of(spec.model.builder) == "xgboost":
-                outcome = _by_ray_train(spec, data, out, device)
+                outcome = _by_ray_train(spec, data, out, device, grows)
             else:
-                outcome = Group(spec, data, out, device, lambda: reader.last_epoch, reader.raise_failure).run()
+                outcome = Group(
+                    spec, data, out, device, lambda: reader.last_epoch, reader.raise_failure, claim, grows
+                ).run()
         except GroupFailed as error:
             raise told(error, spec.train, group_journal.members(out), reader.last_epoch) from error
     reader.raise_failure()
@@ -104,7 +112,7 @@ def _in_group(
     return outcome
 
 
-def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> TrainResult | Failed:
+def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str, grows: bool) -> TrainResult | Failed:
     """Train with Ray Train's own group, which brings the communicator of its library."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -120,6 +128,7 @@ def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> T
             num_workers=most if least == most else (least, most),
             use_gpu=device == "cuda",
             elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+            label_selector=dict(spec.cluster.train_on) or None,
         ),
         run_config=RunConfig(
             name=f"{out.name}-workers",
@@ -129,7 +138,8 @@ def _by_ray_train(spec: TrainSpec, data: TrainData, out: Path, device: str) -> T
             ),
         ),
     )
-    with _environment(QUICK_LOOKS if least == most else QUICK_LOOKS | QUICK_RETRY):
+    settings = QUICK_LOOKS if least == most else QUICK_LOOKS | QUICK_RETRY
+    with _environment(QUICK_LOOKS | PATIENT_START if grows else settings):
         try:
             outcome: TrainResult | Failed = trainer.fit().return_value
         except TrainingFailedError as error:

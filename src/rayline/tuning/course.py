@@ -10,8 +10,7 @@ from rayline.training.spec import EpochReport
 from rayline.tuning.jobs import Crew, Job, News, Outcome, Plan
 
 WAIT_S = 1.0
-IDLE_S = 30.0
-"""So long without any worker at work, and the user should know."""
+SAY_EVERY_S = 60.0
 
 
 @dataclass
@@ -22,6 +21,7 @@ class Course:
         max_failures: how often a trial whose worker died is started again.
         settled: called whenever what was heard has been taken in, before what follows from it is told.
         on_epoch: hears the last epoch of a trial with each news of it.
+        on_wait: hears what it waits for, where no worker is to be had yet.
         stop: asked before each turn; true leaves the Study as it is.
     """
 
@@ -31,23 +31,24 @@ class Course:
     settled: Callable[[], None] = lambda: None
     on_epoch: Callable[[int, EpochReport], None] = lambda number, report: None
     notice: Callable[[str], None] = lambda text: None
+    on_wait: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
     _again: list[int] = field(default_factory=list, init=False)
+    _said: str = field(default="", init=False)
+    _said_at: float = field(default=0.0, init=False)
     _deaths: dict[int, int] = field(default_factory=dict, init=False)
-    _heard: float = field(default_factory=time.monotonic, init=False)
 
     def run(self) -> None:
         """Work until the plan is done."""
         while not self.stop():
+            self._tell_wait(self.crew.aim(len(self._again) + self.plan.waiting))
             self._employ()
             self.settled()
             if self.plan.done and not self._again:
                 return
-            found = self.crew.wait(WAIT_S)
-            for news in found:
+            for news in self.crew.wait(WAIT_S):
                 self._take(news)
-            self._tell_idle(bool(found))
 
     def _employ(self) -> None:
         while self.crew.free():
@@ -57,13 +58,11 @@ class Course:
             self._jobs[job.number] = job
             self.crew.submit(job)
 
-    def _tell_idle(self, heard: bool) -> None:
-        """Say when there is no worker: others hold what it needs, or the cluster is still growing."""
-        if heard:
-            self._heard = time.monotonic()
-        elif time.monotonic() - self._heard > IDLE_S:
-            self._heard = time.monotonic()
-            self.notice("no worker for trials has started yet: the cluster has no room for one, or is still growing")
+    def _tell_wait(self, text: str) -> None:
+        """Say what is waited for: when that changes, and again now and then."""
+        if text and (text != self._said or time.monotonic() - self._said_at > SAY_EVERY_S):
+            self._said, self._said_at = text, time.monotonic()
+            self.on_wait(text)
 
     def _take(self, news: News) -> None:
         for text in news.notices:

@@ -7,7 +7,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from rayline.training.checkpoint import FOLDER
+from rayline import storage
+from rayline.training.checkpoint import FOLDER, epochs, folder_of
 
 
 def inherit(source: Path, heir: Path) -> None:
@@ -18,9 +19,14 @@ def inherit(source: Path, heir: Path) -> None:
     """
     heir.mkdir(parents=True, exist_ok=True)
     draft = heir / f".{FOLDER}-{uuid.uuid4().hex[:8]}"
+    for epoch in epochs(source):
+        storage.fetch(folder_of(source, epoch))
     shutil.copytree(source / FOLDER, draft, copy_function=_link)
     shutil.rmtree(heir / FOLDER, ignore_errors=True)
+    storage.forget(heir / FOLDER)
     os.rename(draft, heir / FOLDER)
+    for epoch in epochs(heir):
+        storage.keep(folder_of(heir, epoch))
     for left in heir.glob(f".{FOLDER}-*"):
         shutil.rmtree(left, ignore_errors=True)
 

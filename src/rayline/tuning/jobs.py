@@ -70,6 +70,13 @@ class News:
 class Crew(Protocol):
     """Those who run the jobs: Ray actors, or this process in a test."""
 
+    def aim(self, waiting: int) -> str:
+        """Have workers for so many jobs that wait, beside those at work, as far as there is room for them.
+
+        Returns what it waits for, in words; nothing where it waits for nothing.
+        """
+        ...
+
     def free(self) -> int:
         """Return how many workers are up and idle."""
         ...
@@ -93,6 +100,11 @@ class Plan(Protocol):
     @property
     def done(self) -> bool:
         """Whether there is nothing left to do, now or later."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs could start now."""
         ...
 
     def next(self) -> Job | None:

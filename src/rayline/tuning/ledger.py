@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from rayline import storage
 from rayline.training.spec import EpochReport
 
 Status = Literal["finished", "stopped", "failed"]
@@ -59,7 +60,7 @@ class Ledger:
     """A ledger that is open for more."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self._file = storage.refresh(file)
         self._past = events(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._output: IO[str] = file.open("a", encoding="utf-8")
@@ -85,12 +86,15 @@ class Ledger:
         self._write(kind, number, **values)
 
     def sync(self) -> None:
-        """Wait until all of it is on disk."""
+        """Wait until all of it is on disk; where it belongs to an object store, it goes there in the background."""
         os.fsync(self._output.fileno())
+        storage.keep_soon(self._file)
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more. Raises ``StorageError`` where the object store that it belongs to does not take it."""
         self._output.close()
+        storage.keep_soon(self._file)
+        storage.settle()
 
     def _write(self, kind: str, number: int, **values: Any) -> None:
         self._output.write(json.dumps({"event": kind, "number": number, "at": time.time(), **values}) + "\n")

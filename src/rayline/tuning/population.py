@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayline import storage
 from rayline.config import Config, TuneConfig
 from rayline.errors import ConfigError, RaylineError
 from rayline.model import family_of
@@ -73,6 +74,7 @@ class Population:
             number, params = self.suggester.ask()
             self._params[number] = params
             self.ledger.suggested(number, params)
+            storage.forget(self.jobs.folder_of(number))
             shutil.rmtree(self.jobs.folder_of(number), ignore_errors=True)  # of a member that the ledger lost
         for trial in ended_of(past):
             self.on_trial(trial)
@@ -85,6 +87,11 @@ class Population:
     def done(self) -> bool:
         """Whether every member has come to its end."""
         return len(self._ended) == len(self._params)
+
+    @property
+    def waiting(self) -> int:
+        """How many members could train now."""
+        return len(self._waiting)
 
     def next(self) -> Job | None:
         """Return the next epochs of a member that has not come to the end of the generation."""

@@ -61,6 +61,14 @@ class Search:
         """Whether nothing runs and nothing more is to start."""
         return not self._running and not self._again and self._over() is not None
 
+    @property
+    def waiting(self) -> int:
+        """How many trials could start now."""
+        if self._over() is not None:
+            return len(self._again)
+        most = self.limits.trials if self.suggester.size is None else min(self.limits.trials, self.suggester.size)
+        return len(self._again) + max(0, most - self.suggester.next_number)
+
     def next(self) -> Job | None:
         """Return the next trial's job: one that an earlier attempt began, else a new one."""
         while True:

@@ -23,12 +23,12 @@ from rayline.tuning.job_maker import DataFor, JobMaker
 from rayline.tuning.ledger import Ledger, Trial
 from rayline.tuning.limits import Limits
 from rayline.tuning.pareto import front
-from rayline.tuning.places import concurrent_trials
+from rayline.tuning.places import Places
+from rayline.tuning.pool import Hiring, Pool
 from rayline.tuning.population import Population, check_movable
 from rayline.tuning.schedulers import decisions, most_epochs
 from rayline.tuning.search import Search
 from rayline.tuning.space import check
-from rayline.tuning.workers import Pool
 
 __all__ = ["DataFor", "StudyResult", "Trial", "base_data", "tune"]
 
@@ -75,6 +75,7 @@ def tune(
     *,
     on_epoch: EpochListener = lambda number, report: None,
     notice: Callable[[str], None] = lambda text: None,
+    on_wait: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
     """Search the space of ``config.tune``; Ray must be connected.
 
@@ -95,6 +96,7 @@ def tune(
         earlier: trials of earlier Studies for the sampler to learn from; they do not count.
         on_epoch: hears now and then the last epoch of a running trial, with its number, in this thread.
         notice: hears what the user should know, and that stops nothing.
+        on_wait: hears for how many nodes the Study waits, in this thread.
 
     Raises:
         ConfigError: the space, a metric or the sampler is wrong; told before any trial starts.
@@ -111,29 +113,37 @@ def tune(
     if config.tune is not None and config.tune.scheduler == "pbt":
         check_movable(config)
     assert config.tune is not None
-    size = concurrent_trials(config)
+    places = Places(config)
     out = out.resolve()  # a trial's process has another working folder
     longest = most_epochs(config, space)
-    alone = config.train.alone
     kept = Ledger(out / LEDGER)
-    pool = Pool(
-        size,
-        config.tune.cpus_per_trial if alone else 0,
-        config.tune.gpus_per_trial if alone else 0,
-        config.model.builder,
-    )
+    pool = Pool(_hiring(config), places)
+    pool.aim(config.tune.trials)
     try:
         metrics = [f"valid_{name}" for name in names]
         suggester = _suggester(config, space, metrics, directions, longest, earlier)
         sign = 1 if directions[0] == "min" else -1
         told: list[Trial] = []
         plan = _plan(config, space, suggester, JobMaker(config, data_for, out), kept, metrics[0], sign, told.append)
-        _work(Course(pool, plan, config.train.max_failures), kept, told, on_trial, on_epoch, notice)
+        _work(Course(pool, plan, config.train.max_failures), kept, told, on_trial, on_epoch, notice, on_wait)
     finally:
         pool.close()
         kept.close()
     trials = tuple(sorted(ledger.read(out / LEDGER), key=lambda trial: trial.number))
     return _result(trials, metrics, directions, plan.ended_by or "", suggester.study)
+
+
+def _hiring(config: Config) -> Hiring:
+    tune, cluster, alone = config.tune, config.cluster, config.train.alone
+    assert tune is not None
+    return Hiring(
+        tune.cpus_per_trial if alone else 0,
+        tune.gpus_per_trial if alone else 0,
+        config.model.builder,
+        min(tune.max_concurrent, tune.trials) if tune.max_concurrent is not None else None,
+        cluster.priority == "low",
+        cluster.train_on,
+    )
 
 
 def _suggester(
@@ -195,6 +205,7 @@ def _work(
     on_trial: TrialListener,
     on_epoch: EpochListener,
     notice: Callable[[str], None],
+    on_wait: Callable[[str], None],
 ) -> None:
     """Run the course in a thread of its own, and tell the listeners in this one: a slow one holds no trial up."""
     inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -226,6 +237,7 @@ def _work(
 
     course.settled, course.on_epoch, course.stop = settled, epoch, stopped.is_set
     course.notice = lambda text: inbox.put(lambda: notice(text))
+    course.on_wait = lambda text: inbox.put(lambda: on_wait(text))
     thread = threading.Thread(target=run, name="rayline-study", daemon=True)
     thread.start()
     try:

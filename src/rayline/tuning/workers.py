@@ -13,21 +13,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
 
-from rayline.errors import ClusterError, RaylineError
+from rayline.errors import RaylineError
 from rayline.model import family_of
 from rayline.training.context import Place, TrainContext
+from rayline.training.priority import give_way
 from rayline.training.spec import EpochReport, TrainData, TrainResult
 from rayline.tuning.jobs import Job, News, Outcome
 
 HEARTBEAT_S = 1.0
-START_ATTEMPTS = 3
 ERROR_FILE = "error.txt"
 
 
@@ -41,9 +39,12 @@ class Worker:
     Args:
         builder: tells what to load before the first trial comes.
         folders: where the driver finds its modules: a builder of the user's own lies in one of them.
+        low: whether the operating system is to serve others first.
     """
 
-    def __init__(self, builder: str, folders: Sequence[str] = ()) -> None:
+    def __init__(self, builder: str, folders: Sequence[str] = (), low: bool = False) -> None:
+        if low:
+            give_way()
         sys.path += [folder for folder in folders if folder not in sys.path]
         self._changed = threading.Condition()
         self._number = -1
@@ -141,102 +142,6 @@ class Worker:
             self._notices.append(text)
 
 
-@dataclass
-class _Seat:
-    """A worker, up or still to come, and the trial that it has."""
-
-    actor: Any
-    up: bool = False
-    number: int | None = None
-
-
-class Pool:
-    """A ``Crew`` of Ray actors.
-
-    Workers that the cluster has no room for yet stay pending: on a cluster that scales by itself, that is how it learns
-    to grow. Only workers that are up get trials, so that none waits for ever.
-
-    Args:
-        size: how many workers.
-        cpus, gpus: that each takes.
-        builder: what they will train.
-    """
-
-    def __init__(self, size: int, cpus: float, gpus: float, builder: str) -> None:
-        # No GPU is not the same as 0 of them: Ray then leaves out the processes that it keeps ready.
-        self._options = {"num_cpus": cpus, "num_gpus": gpus or None, "max_restarts": 0}
-        self._builder = builder
-        self._calls: dict[Any, _Seat] = {}
-        self._idle: list[_Seat] = []
-        self._waiting: dict[int, _Seat] = {}
-        self._failed_starts = 0
-        for _ in range(size):
-            self._hire()
-
-    def free(self) -> int:
-        """Return how many workers are up and idle."""
-        return len(self._idle)
-
-    def submit(self, job: Job) -> None:
-        """Give a job to an idle worker."""
-        seat = self._idle.pop()
-        seat.number = job.number
-        self._calls[seat.actor.step.remote(job, True)] = seat
-
-    def answer(self, number: int, go_on: bool) -> None:
-        """Answer the worker of a trial."""
-        seat = self._waiting.pop(number)
-        self._calls[seat.actor.step.remote(None, go_on)] = seat
-
-    def wait(self, seconds: float) -> Sequence[News]:
-        """Return what the workers tell."""
-        calls = list(self._calls)
-        done, _ = ray.wait(calls, num_returns=1, timeout=seconds)
-        if done and len(calls) > 1:
-            done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
-        found = [self._heard(call) for call in done]
-        return [news for news in found if news is not None]
-
-    def close(self) -> None:
-        """End all workers."""
-        for seat in [*self._calls.values(), *self._idle, *self._waiting.values()]:
-            ray.kill(seat.actor)
-        self._calls.clear()
-        self._idle.clear()
-        self._waiting.clear()
-
-    def _hire(self) -> None:
-        actor = ray.remote(Worker).options(**self._options).remote(self._builder, tuple(sys.path))
-        self._calls[actor.ready.remote()] = _Seat(actor)
-
-    def _heard(self, call: Any) -> News | None:
-        seat = self._calls.pop(call)
-        try:
-            news = ray.get(call)
-        except RayError as error:
-            return self._died(seat, error)
-        if not seat.up:
-            seat.up, self._failed_starts = True, 0
-            self._idle.append(seat)
-            return None
-        assert isinstance(news, News)
-        if news.outcome is not None:
-            seat.number = None
-            self._idle.append(seat)
-        else:
-            self._waiting[news.number] = seat
-        return news
-
-    def _died(self, seat: _Seat, error: RayError) -> News | None:
-        if not seat.up:
-            self._failed_starts += 1
-            if self._failed_starts >= START_ATTEMPTS:
-                raise ClusterError(f"no worker for trials could start: {_last_line(error)}") from error
-        ray.kill(seat.actor)
-        self._hire()
-        return None if seat.number is None else News(seat.number, lost=_why(error))
-
-
 def _outcome(status: Any, result: TrainResult) -> Outcome:
     return Outcome(status, dict(result.metrics), tuple(result.history), Path(result.checkpoint))
 
@@ -251,17 +156,3 @@ def _device(job: Job) -> str:
 
 def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, RaylineError) else f"{type(error).__name__}: {error}"
-
-
-def _why(error: RayError) -> str:
-    text = str(error)
-    if "running low on memory" in text or "memory pressure" in text:
-        return "its worker process was ended because its node ran out of memory"
-    if isinstance(error, RayActorError):
-        return "its worker process was killed or its node was lost"
-    return f"its worker failed: {_last_line(error)}"
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from rayline import config
+from rayline.cli.app import run
 from rayline.config import Config
 from rayline.ledger import Record
+from rayline.preflight import Verdict
 from rayline.preview import PlannedStep, preview
 from rayline.project import Project
 
@@ -56,7 +58,12 @@ def loaded(folder: Path, port: int, **sections: Any) -> Config:
 
 
 def planned(wanted: Config, step: str) -> PlannedStep:
-    return next(each for each in preview(wanted) if each.step == step)
+    return next(each for each in preview(wanted).steps if each.step == step)
+
+
+def need(step: PlannedStep) -> Verdict:
+    (verdict,) = step.needs
+    return verdict
 
 
 def finished(project: Project, *, blessed: bool = True) -> None:
@@ -123,42 +130,73 @@ def tuned(folder: Path, **tune: Any) -> PlannedStep:
     return planned(loaded(folder, 1, tune=section), "tune")
 
 
-def test_a_study_takes_what_this_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    step = tuned(tmp_path)
-    assert step.cpus == CPUS
-    assert f"one trial needs 1 CPUs, this machine has {CPUS}" in step.why
-    assert tuned(tmp_path, max_concurrent=1).cpus == 1
 
 
-def test_a_trial_that_no_machine_here_can_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert f"needs {CPUS + 1} CPUs and this machine has {CPUS}: too few" in tuned(tmp_path, cpus_per_trial=CPUS + 1).why
+def test_a_study_takes_what_this_machine_has(tmp_path: Path) -> None:
+    found = need(tuned(tmp_path))
+    assert (found.outcome, found.need.most) == ("fits", CPUS)
+    assert need(tuned(tmp_path, max_concurrent=1)).need.most == 1
 
 
-def test_of_a_cluster_elsewhere_only_the_need_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    step = tuned(tmp_path, cpus_per_trial=500, max_concurrent=3)
-    assert step.cpus == 1500
-    assert step.why.endswith("one trial needs 500 CPUs of the cluster")
+def test_a_trial_that_no_machine_here_can_run_is_told(tmp_path: Path) -> None:
+    found = need(tuned(tmp_path, cpus_per_trial=CPUS + 1))
+    assert found.outcome == "never"
+    assert "needs 1 CPU more than this machine has" in found.words
 
 
 @pytest.mark.parametrize(
-    ("train", "cpus", "words"),
+    ("train", "outcome", "words"),
     [
-        ({}, 0, "in this process, on its GPU where it has one"),
-        ({"use_gpu": False}, 0, "in this process"),
-        ({"num_workers": 2, "use_gpu": False}, 2, f"2 workers, each with 1 CPU; this machine has {CPUS} CPUs"),
-        ({"num_workers": 2, "use_gpu": True}, 2, "2 workers, each with 1 CPU and 1 GPU; this machine"),
-        ({"num_workers": 2}, 2, "each with 1 CPU, GPUs where the cluster has one for each"),
-        ({"num_workers": [1, 4]}, 4, "1 to 4 workers, as many as there is room for"),
-        ({"num_workers": CPUS + 1}, CPUS + 1, "CPUs: too few"),
+        ({"num_workers": 1, "use_gpu": False}, "", "in this process"),
+        ({}, "", "in this process, on its GPU where it has one"),
+        ({"num_workers": [1, CPUS + 2], "use_gpu": False}, "fits", f"{CPUS} of at most {CPUS + 2} training workers"),
+        ({"num_workers": CPUS + 1, "use_gpu": False}, "never", "needs 1 CPU more than this machine has"),
+        ({"num_workers": 1, "use_gpu": True}, "never", "needs 1 GPU more than this machine has"),
     ],
 )
 def test_a_training_tells_what_it_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any], cpus: int, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any], outcome: str, words: str
 ) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("rayline.capacity.here.gpus_here", lambda: 0)
     step = planned(loaded(tmp_path, 1, train=train), "train")
-    assert step.cpus == cpus
-    assert words in step.why
+    assert [each.outcome for each in step.needs] == ([outcome] if outcome else [])
+    assert words in (step.needs[0].words if outcome else step.why)
+
+
+def test_what_is_cached_needs_nothing(tmp_path: Path) -> None:
+    with live(3, {3: 100}) as port:
+        wanted = loaded(tmp_path, port, train={"num_workers": CPUS + 1})
+        finished(Project(wanted))
+        found = preview(wanted)
+    assert not any(step.needs for step in found.steps)
+    assert not found.refused
+
+
+def test_the_page_and_its_json_tell_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rayline.yaml"
+    loaded(tmp_path, 1, train={"num_workers": CPUS + 1, "use_gpu": False})
+    assert run(["plan", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["refused"]
+    (asked,) = next(each for each in told["steps"] if each["step"] == "train")["needs"]
+    assert (asked["least"], asked["each"], asked["outcome"]) == (CPUS + 1, {"CPU": 1.0}, "never")
+    assert told["cluster"]["nodes"][0]["total"]["CPU"] == CPUS
+    assert run(["plan", str(file)]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "table on this machine" in page
+    assert f"refused train: {asked['words']}. {asked['way_out']}" in page
+    assert not (tmp_path / ".rayline" / "cluster.json").exists()
+
+
+def test_a_run_that_can_never_fit_ends_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded(tmp_path, 1, train={"num_workers": CPUS + 1, "use_gpu": False})
+    for verb in ("run", "train"):
+        assert run([verb, str(tmp_path / "rayline.yaml")]) == 3
+        assert "nothing was started. train: needs 1 CPU more than this machine has" in capsys.readouterr().err
+    left = {each.name for each in tmp_path.rglob("*") if each.is_file()}
+    assert not any(name.startswith(("features", "cluster", "mlflow")) for name in left), left
