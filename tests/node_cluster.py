@@ -166,8 +166,7 @@ def node_cluster(
     storage.mkdir(parents=True, exist_ok=True)
     settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **environment}
     if gcs_storage == "rocksdb":
-        state = cluster._state_folder(storage)
-        settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(state.resolve())}
+        settings |= cluster.lasting_settings(storage)
     found = NodeCluster(storage)
     try:
         cluster._start_head(storage, port, settings, gcs_storage, cpus=0)

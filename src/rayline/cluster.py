@@ -263,8 +263,17 @@ def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) 
     # A single node has nowhere to drain to: without this, stopping it waits half a minute.
     settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **WORKER_NICENESS, **environment}
     if gcs_storage == "rocksdb":
-        settings |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(state.resolve())}
+        settings |= lasting_settings(storage)
     return _start_head(storage, _free_port(), settings, gcs_storage)
+
+
+def lasting_settings(storage: Path) -> dict[str, str]:
+    """Return the variables of a head that keeps the cluster's state on disk, and of the nodes that wait for it."""
+    return {
+        "RAY_gcs_storage": "rocksdb",
+        "RAY_gcs_storage_path": str(_state_folder(storage).resolve()),
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "300",  # a worker node gives up a head after a minute otherwise
+    }
 
 
 def _started_again(storage: Path, former: LocalCluster) -> LocalCluster | None:
