@@ -60,11 +60,16 @@ lines_to_export() {
   ! mlflow_runs || printf 'export MLFLOW_TRACKING_URI=http://127.0.0.1:%s\n' "$mlflow_port"
 }
 
+give_up() { # NAME MESSAGE: what was begun is stopped
+  stop_one "$1" >&2
+  fail "$2"
+}
+
 await() { # NAME PORT
   local until=$((SECONDS + wait_s))
   until listens "$2"; do
-    "$1_runs" || fail "$1 ended while it started; its log is $state/$1.log"
-    [ "$SECONDS" -lt "$until" ] || fail "$1 does not listen on port $2 after $wait_s s; its log is $state/$1.log"
+    "$1_runs" || give_up "$1" "$1 ended while it started; its log is $state/$1.log"
+    [ "$SECONDS" -lt "$until" ] || give_up "$1" "$1 does not listen on port $2 after $wait_s s; its log is $state/$1.log"
     sleep 0.2
   done
 }
@@ -115,24 +120,20 @@ start_mlflow() {
   await mlflow "$mlflow_port"
 }
 
-descendants() { # PID: the living processes below it
-  ps -e -o pid=,ppid= | awk -v root="$1" '
-    { parent[$1] = $2 }
+descendants() { # PID: the living processes below it, and those of its session whose parent has gone
+  ps -e -o pid=,ppid=,sess= | awk -v root="$1" '
+    { parent[$1] = $2; session[$1] = $3 }
     END { for (pid in parent) { at = pid
             while (at in parent && at != root && at > 1) at = parent[at]
-            if (at == root && pid != root) print pid } }'
+            if (pid != root && (at == root || session[pid] == root)) print pid } }'
 }
 
 stop_one() { # NAME
   local pid below each until=$((SECONDS + stop_s))
-  if ! "$1_runs"; then
-    rm -f "$state/$1.pid"
-    return
-  fi
-  pid=$(cat "$state/$1.pid")
+  pid=$(cat "$state/$1.pid" 2>/dev/null) || return 0
   # Ray does not end what its workers started themselves: remember who was below, with its start time.
   below=$(for each in $(descendants "$pid"); do ps -o pid=,lstart= -p "$each" || true; done)
-  kill -TERM "$pid"
+  ! "$1_runs" || kill -TERM "$pid"
   while "$1_runs" && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
   ! "$1_runs" || kill -KILL "$pid" 2>/dev/null || true
   while read -r each; do
