@@ -193,7 +193,7 @@ def test_a_killed_driver_is_resumed_by_hand_and_by_itself(project: Path, cluster
 
 def test_a_refusal_is_passed_on_and_not_tried_again(project: Path, cluster: JobCluster) -> None:
     before = len(jobs(project, cluster))
-    gates = 'evaluate.gates=[{"metric": "log_loss", "at_most": 1e-9, "inconclusive": "stop"}]'
+    gates = 'evaluate.gates=[{"metric": "log_loss", "at_most": 0.000001, "inconclusive": "stop"}]'
     refused = rayline(project, cluster, "submit", "rayline.yaml", "--retries", "3", "--set", gates)
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert len(jobs(project, cluster)) == before + 1
