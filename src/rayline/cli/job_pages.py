@@ -79,7 +79,7 @@ def ended(console: Console, job: Job, last: Progress | None, *, as_json: bool = 
     colour = "green" if job.end == "done" else "red"
     took = f" in {duration(job.finished - job.began)}" if job.finished and job.began else ""
     console.print(f"job [bold]{escape(job.id)}[/]: [{colour}]{escape(job.why)}[/]{took}", soft_wrap=True)
-    if job.code is None and job.message:
+    if job.code is None and job.message and job.end != "stopped":
         console.print(job.message, markup=False, soft_wrap=True)
     if job.end in ("died", "stopped"):
         console.print("the same command again resumes it")

@@ -37,7 +37,10 @@ class JobServer:
         self.url = url
         self.token = token
         self._headers = {"Authorization": f"Bearer {token.value}"} if token.value else {}
-        self._http = httpx.Client(base_url=url, headers=self._headers, timeout=TIMEOUT_S)
+        # What stands on this machine is not asked through a proxy of the shell's.
+        self._http = httpx.Client(
+            base_url=url, headers=self._headers, timeout=TIMEOUT_S, trust_env=not on_loopback(url)
+        )
 
     def check(self) -> str:
         """Return the cluster's Ray version.
