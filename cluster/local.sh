@@ -65,9 +65,9 @@ give_up() { # NAME MESSAGE: what was begun is stopped
   fail "$2"
 }
 
-await() { # NAME PORT
+await() { # NAME PORT [WORDS IN ITS LOG]
   local until=$((SECONDS + wait_s))
-  until listens "$2"; do
+  until listens "$2" && grep -q -- "${3:-}" "$state/$1.log"; do
     "$1_runs" || give_up "$1" "$1 ended while it started; its log is $state/$1.log"
     [ "$SECONDS" -lt "$until" ] || give_up "$1" "$1 does not listen on port $2 after $wait_s s; its log is $state/$1.log"
     sleep 0.2
@@ -106,10 +106,10 @@ for name, value in ingress_environment("127.0.0.1", int(sys.argv[1]), sys.argv[2
     --dashboard-agent-listen-port "$agent_port" --metrics-export-port "$metrics_port"
     --ray-client-server-port "$client_port")
   [ -z "$labels" ] || command+=(--labels "$labels")
-  setsid "${command[@]}" </dev/null >>"$state/head.log" 2>&1 &
+  setsid "${command[@]}" </dev/null >"$state/head.log" 2>&1 &
   echo $! >"$state/head.pid"
-  await head "$port"
-  await head "$dashboard_port"
+  # Its ports open before its node is there.
+  await head "$dashboard_port" "Ray runtime started"
 }
 
 start_mlflow() {
