@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from typing import Any, Literal
 from rayline import joining, processes
 from rayline.auth_token import NONE, Token, find_token
 from rayline.errors import ClusterError
+from rayline.ports import free_port
 from rayline.storage import folder_of
 
 NAMESPACE = "rayline"
@@ -264,7 +264,7 @@ def _start(storage: Path, environment: dict[str, str], gcs_storage: GcsStorage) 
     settings = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **WORKER_NICENESS, **environment}
     if gcs_storage == "rocksdb":
         settings |= lasting_settings(storage)
-    return _start_head(storage, _free_port(), settings, gcs_storage)
+    return _start_head(storage, free_port(), settings, gcs_storage)
 
 
 def lasting_settings(storage: Path) -> dict[str, str]:
@@ -296,7 +296,7 @@ def _start_head(
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
     held = (os.cpu_count() or 1) if cpus is None else cpus
-    command += ["--num-cpus", str(held), "--ray-client-server-port", str(_free_port(from_port=27000))]
+    command += ["--num-cpus", str(held), "--ray-client-server-port", str(free_port(from_port=27000))]
     command += ["--temp-dir", session_folder(storage)]
     with log.open("ab") as output:
         said_before = output.tell()
@@ -385,19 +385,6 @@ def _write(path: Path, text: str) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
-
-
-def _free_port(from_port: int = 20000) -> int:
-    """Return a free port outside the range that Ray gives to its workers (10002 to 19999)."""
-    offset = secrets.randbelow(2000)
-    for port in range(from_port + offset, from_port + offset + 500):
-        with socket.socket() as candidate:
-            try:
-                candidate.bind(("", port))
-            except OSError:
-                continue
-            return port
-    raise ClusterError(f"no free port between {from_port + offset} and {from_port + offset + 500}.")
 
 
 def _is_head(pid: int) -> bool:

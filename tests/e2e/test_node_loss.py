@@ -129,6 +129,7 @@ def test_the_head_goes_and_the_next_command_brings_it_back_with_all_that_it_knew
     before = commands.status(NAME, storage=live.config.storage)
     plan = live.service.plan()
     ports = _ports(live)
+    assert ports
     killed = live.nodes.head
     live.nodes.kill_head()
     body = live.load._body.read_bytes()
@@ -142,7 +143,7 @@ def test_the_head_goes_and_the_next_command_brings_it_back_with_all_that_it_knew
     until(live.whole, "the service", 120)
     assert live.service.plan() == plan
     assert commands.status(NAME, storage=live.config.storage).decisions == before.decisions
-    assert set(_ports(live)) == set(ports)
+    assert ports.items() <= _ports(live).items()  # those that lived on were not started anew
     commands.promote(NAME, storage=live.config.storage)
     ended = commands.wait(NAME, storage=live.config.storage, timeout=90)
     assert (ended.phase, ended.weight, ended.id) == ("Healthy", 100, before.id)
