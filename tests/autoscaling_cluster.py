@@ -153,14 +153,14 @@ def autoscaling_cluster(
     """
     types = types if types is not None else {"worker": NodeType()}
     folder.mkdir(parents=True, exist_ok=True)
-    port = port or free_port()
+    spare, dashboard_port, client_port, agent_port, metrics_port = free_ports(5)
+    port = port or spare
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    settings = {**_settings(str(token.resolve())), **(environment or {})}
+    settings = {**_settings(str(token.resolve()), metrics_port), **(environment or {})}
     config = folder / "autoscaler.json"
     config.write_text(json.dumps(_config(types, head_cpus, idle_seconds, most, f"{node_ip()}:{port}")))
-    dashboard_port = free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += [f"--autoscaling-config={config}", "--num-cpus", f"{head_cpus:g}", "--temp-dir", str(folder / "r")]
     command += ["--object-store-memory", str(STORE_BYTES), "--disable-usage-stats", "--include-dashboard"]
@@ -168,7 +168,7 @@ def autoscaling_cluster(
     command += [
         ",".join(f"{key}={value}" for key, value in {"ray.io/node-group": "head", **(head_labels or {})}.items())
     ]
-    command += ["--ray-client-server-port", str(free_port()), "--dashboard-agent-listen-port", str(free_port())]
+    command += ["--ray-client-server-port", str(client_port), "--dashboard-agent-listen-port", str(agent_port)]
     log = folder / "head.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -197,7 +197,7 @@ def autoscaling_cluster(
         started.stop()
 
 
-def _settings(token: str) -> dict[str, str]:
+def _settings(token: str, metrics_port: int) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": token,
@@ -206,7 +206,7 @@ def _settings(token: str) -> dict[str, str]:
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "AUTOSCALER_METRIC_PORT": str(free_port()),
+        "AUTOSCALER_METRIC_PORT": str(metrics_port),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "10",  # seconds after which a node is taken for dead
@@ -282,16 +282,19 @@ def node_ip() -> str:
     return str(get_node_ip_address())
 
 
-def free_port(first: int = 22300, last: int = 22399) -> int:
-    """Return a port that nobody listens on."""
+def free_ports(count: int, first: int = 22300, last: int = 22399) -> list[int]:
+    """Return so many different ports that nobody listens on."""
     span = last - first + 1
     offset = secrets.randbelow(span)
+    found: list[int] = []
     for step in range(span):
         port = first + (offset + step) % span
         with socket.socket() as candidate, suppress(OSError):
             candidate.bind(("", port))
-            return port
-    raise AssertionError(f"no free port from {first} to {last}")
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise AssertionError(f"fewer than {count} free ports from {first} to {last}")
 
 
 @dataclass
