@@ -346,13 +346,14 @@ class NodesOverTime:
         return "\n".join(f"{at:7.1f} s  {what}" for at, what in sorted([*lines, *self.marks]))
 
     def _look(self) -> None:
-        while not self._stop.is_set():
+        ended = False
+        while not ended:
+            ended = self._stop.wait(self.every)  # the last look comes after the end
             living = self.cluster.workers()
             self.seen.update(node.id for node in living)
             self.kinds.update(node.kind for node in living)
             if not self.changes or self.changes[-1][1] != len(living):
                 self.changes.append((time.monotonic() - self._began, len(living)))
-            self._stop.wait(self.every)
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
