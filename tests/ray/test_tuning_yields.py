@@ -23,7 +23,7 @@ RATE = {"train.learning_rate": Space(low=1e-3, high=1e-1, log=True)}
 
 
 def study(out: Path, cluster: ClusterConfig, trials: int = 4, **hears: Any) -> StudyResult:
-    spec = spec_of(model=ModelConfig(builder="slow_model:build"), epochs=12, patience=0)
+    spec = spec_of(model=ModelConfig(builder="slow_model:build"), epochs=60, patience=0)
     config = replace(study_config(RATE, spec, trials=trials, scheduler="none"), cluster=cluster)
     return tune(config, base_data(spec, made_data()), out, **hears)
 
