@@ -7,13 +7,13 @@ configuration's own data suggests.
 from __future__ import annotations
 
 import difflib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import structs
 
+from rayline import storage
 from rayline.config import Config, Environment, FeaturesConfig
 from rayline.errors import ConfigError, RaylineError
 from rayline.project import Project
@@ -125,11 +125,11 @@ def known_schema(config: Config) -> Schema | None:
     """Return the schema of the newest finished features step that the configuration still describes, or None."""
     from rayline.features.prepared import Prepared
 
-    records = Project(config).ledger.folder.glob("features-*.json")
-    for file in sorted(records, key=lambda each: each.stat().st_mtime_ns, reverse=True):
+    for record in Project(config).ledger.newest():
+        if record.step != "features":
+            continue
         try:
-            folder = json.loads(file.read_text(encoding="utf-8"))["result"]["path"]
-            schema = Prepared.load(folder).features.schema
+            schema = Prepared.load(storage.fetch(Path(record.result["path"]))).features.schema
         except (OSError, ValueError, KeyError, TypeError, RaylineError):  # cleared away, or of another Rayline
             continue
         if _describes(config.features, schema):

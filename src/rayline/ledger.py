@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,16 @@ def key_of(*parts: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One finished step: its name, its key, how long it took in seconds and its result as JSON-ready values."""
+    """One finished step: its name, its key, how long it took in seconds and its result as JSON-ready values.
+
+    ``at`` is the Unix time of writing.
+    """
 
     step: str
     key: str
     seconds: float
     result: dict[str, Any]
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +63,17 @@ class Ledger:
 
     def find(self, step: str, key: str) -> Record | None:
         """Return the finished step, or None where it has not been finished with this key."""
-        try:
-            file = storage.refresh(self._file(step, key))
-            raw = json.loads(file.read_text(encoding="utf-8"))
-            record = Record(**{**raw, "result": self._placed(raw["result"])})
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError):  # an unreadable record counts as none: the step runs again
-            return None
-        return record if (record.step, record.key) == (step, key) else None
+        record = self._read(self._file(step, key))
+        return record if record is not None and (record.step, record.key) == (step, key) else None
 
-    def latest(self) -> dict[str, tuple[Record, float]]:
-        """Return of each step the record that was written last, with the Unix time of that."""
-        found: dict[str, tuple[Record, float]] = {}
-        for file in self.folder.glob("*-*.json") if self.folder.is_dir() else ():
-            try:
-                record, at = Record(**json.loads(file.read_text(encoding="utf-8"))), file.stat().st_mtime
-            except (OSError, ValueError, TypeError):
-                continue
-            if record.step not in found or found[record.step][1] < at:
-                found[record.step] = record, at
-        return found
+    def newest(self) -> list[Record]:
+        """Return every finished step, what was written last first; here or in the object store it belongs to."""
+        found = [self._read(self.folder / name) for name in storage.names(self.folder) if fnmatch(name, "*-*.json")]
+        return sorted((each for each in found if each is not None), key=lambda each: -each.at)
+
+    def latest(self) -> dict[str, Record]:
+        """Return of each step the record that was written last."""
+        return {each.step: each for each in reversed(self.newest())}
 
     def write(self, record: Record) -> None:
         """Keep a finished step.
@@ -96,6 +92,7 @@ class Ledger:
             "key": record.key,
             "seconds": record.seconds,
             "result": self._relative(record.result),
+            "at": record.at or time.time(),
         }
         with draft.open("w", encoding="utf-8") as output:
             json.dump(fields, output, indent=2)
@@ -124,6 +121,17 @@ class Ledger:
                 raise
             finally:
                 self._holds.remove(hold)
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            file = storage.refresh(path)
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            written = file.stat().st_mtime  # of a record that does not say when
+            return Record(**{"at": written, **raw, "result": self._placed(raw["result"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):  # an unreadable record counts as none: the step runs again
+            return None
 
     def _relative(self, value: Any) -> Any:
         """Return a result with the places in the storage relative to it."""

@@ -97,8 +97,8 @@ def standing(config: Config) -> Standing:
     project.open_store_early()
     head = cluster.alive(project.storage)
     service = service_standing(config)
-    latest = sorted(project.ledger.latest().items(), key=lambda each: each[1][1])
-    steps = tuple(StepStanding(step, at, record.seconds) for step, (record, at) in latest)
+    latest = sorted(project.ledger.latest().values(), key=lambda each: each.at)
+    steps = tuple(StepStanding(each.step, each.at, each.seconds) for each in latest)
     rollout = commands.last(config.name, storage=project.storage)
     versions, tracking = _versions(project)
     address = head.address if head is not None else None

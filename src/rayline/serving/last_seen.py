@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rayline import storage
 from rayline.serving.names import service_folder
 
 FILE = "seen.json"
@@ -52,11 +53,21 @@ class LastSeen:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(asdict(Seen(self._wall(), replicas, generation))), encoding="utf-8")
             draft.replace(self._path)
+            storage.keep_soon(self._path)
 
 
-def last_seen(storage: str | Path, service: str) -> Seen | None:
-    """Return when a service was last seen alive, to about ``EVERY_S`` seconds; None where that is not known."""
+def last_seen(folder: str | Path, service: str) -> Seen | None:
+    """Return when a service was last seen alive, to about ``EVERY_S`` seconds; None where that is not known.
+
+    Args:
+        folder: the project's storage.
+        service: its name.
+
+    Raises:
+        StorageError: the object store cannot be asked.
+    """
     try:
-        return Seen(**json.loads((service_folder(storage, service) / FILE).read_text(encoding="utf-8")))
+        file = storage.refresh(service_folder(folder, service) / FILE)
+        return Seen(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -46,8 +45,7 @@ def trained(file: str, key: str = "a", *, at: int = 1) -> None:
     facts = DataFacts(loaded.data.source, "0" * 32, {"train": 60, "valid": 0, "test": 0}, schema.fingerprint)
     with replacing(path) as folder:
         write_values(folder, fitted, {}, facts)
-    home.ledger.write(Record("features", key, 1.0, {"path": str(path)}))
-    os.utime(home.ledger.folder / f"features-{key}.json", (at, at))
+    home.ledger.write(Record("features", key, 1.0, {"path": str(path)}, at))
 
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str], str]:

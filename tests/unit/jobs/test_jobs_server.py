@@ -148,7 +148,9 @@ def test_a_driver_starts_with_a_python_that_has_what_it_needs(tmp_path: Path) ->
         file = tmp_path / name
         file.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit {can}\necho {name} "$@"\n')
         file.chmod(0o755)
-    command = ["/bin/sh", str(START), "path", "-", "tell", "3.11", "--", "run", "my file.yaml", "--set", "a=--"]
+    # Below a shell, for what this process has loaded of Ray would be found as well.
+    command = ["/bin/sh", "-c", '/bin/sh "$0" "$@"; exit $?', str(START)]
+    command += ["path", "-", "tell", "3.11", "--", "run", "my file.yaml", "--set", "a=--"]
     path = f"{tmp_path}:/usr/bin:/bin"
     done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "python3 -m rayline.cli.job_driver - tell 3.11 -- run my file.yaml --set a=--"

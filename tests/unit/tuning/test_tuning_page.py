@@ -45,6 +45,7 @@ def base_of(space: Mapping[str, Space] = SPACE) -> Config:
         features=FeaturesConfig(target="cnt", columns={"hour": "numeric", "town": "categorical"}),
         tune=TuneConfig(space=dict(space)),
         storage="/data/.rayline",
+        home="/data",
     )
 
 
