@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -23,7 +24,14 @@ BIKES = ROOT.parent / "shared" / "data" / "bike_hour.csv"
 BIN = Path(sys.executable).parent
 
 blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line[2:] for block in blocks for line in block.replace("\\\n", "").splitlines() if line.startswith("$ ")]
+ON_CLUSTER = [block for block in blocks if "local.sh" in block]
+COMMANDS = [
+    line[2:]
+    for block in blocks
+    if block not in ON_CLUSTER
+    for line in block.replace("\\\n", "").splitlines()
+    if line.startswith("$ ")
+]
 AT_ROOT = [command for command in COMMANDS if command.startswith("make ")]
 IN_PROJECT = [command for command in COMMANDS if command not in AT_ROOT]
 LONG = 400
@@ -43,6 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(BIKES, folder / "bikes.csv")
     shutil.copytree(ROOT / "configs", folder / "configs")
+    shutil.copytree(ROOT / "cluster", folder / "cluster")
     yield folder
     subprocess.run([str(BIN / "rayline"), "stop"], cwd=folder, check=False, capture_output=True)
 
@@ -84,6 +93,29 @@ def test_each_command_for_a_table_of_one_s_own(project: Path) -> None:
         if command.startswith("curl"):
             answer = json.loads(shown.stdout)
             assert "predictions" in answer or "joined" in answer, shown.stdout
+
+
+def test_the_commands_for_a_cluster(project: Path) -> None:
+    """One shell, as a user has: what `env` prints holds for the rest. The features, the Run and the version are there."""
+    (block,) = ON_CLUSTER
+    script = "\n".join(line[2:] for line in block.splitlines())
+    names = ("GCS", "DASHBOARD", "METRICS", "CLIENT", "AGENT", "MLFLOW")
+    ports = {f"RAYLINE_{name}_PORT": str(free_port()) for name in names}
+    config = load(project / "rayline.yaml")
+    given = {**ports, "RAYLINE_SERVE_PORT": str(config.service.port), "PYTHON": sys.executable}
+    path = os.pathsep.join([str(BIN), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=project,
+        env={**os.environ, **given, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONG,
+    )
+    subprocess.run(["cluster/local.sh", "stop"], cwd=project, env={**os.environ, **given}, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "not running" in done.stdout
 
 
 def run_in(project: Path, command: str, port: int) -> subprocess.CompletedProcess[str]:

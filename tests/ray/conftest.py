@@ -11,6 +11,7 @@ import ray
 # Ray 2.60 warns of its own code, which no caller can change: its Train copies all settings of its Data, old ones too,
 # and its Data drops the handler of each execution's log without closing the file.
 RAYS_OWN_WARNINGS = (
+    "ignore:Using extra keyword arguments on `Field` is deprecated:DeprecationWarning",
     "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning",
     "ignore:`use_polars` is deprecated:DeprecationWarning",
     "ignore:`use_arrow_tensor_v2` is deprecated:DeprecationWarning",

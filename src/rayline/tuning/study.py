@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,11 @@ def tune(
     places = Places(config)
     out = out.resolve()  # a trial's process has another working folder
     longest = most_epochs(config, space)
-    kept = Ledger(out / LEDGER)
-    pool = Pool(_hiring(config), places)
-    pool.aim(config.tune.trials)
-    try:
+    with ExitStack() as ends:
+        pool = Pool(_hiring(config), places)
+        ends.callback(pool.close)
+        pool.aim(config.tune.trials)  # a trial that never fits is refused before anything is written
+        kept = ends.enter_context(closing(Ledger(out / LEDGER)))
         metrics = [f"valid_{name}" for name in names]
         suggester = _suggester(config, space, metrics, directions, longest, earlier)
         sign = 1 if directions[0] == "min" else -1
@@ -129,9 +130,6 @@ def tune(
         plan = _plan(config, space, suggester, JobMaker(config, data_for, out), kept, metrics[0], sign, told.append)
         course = Course(pool, plan, config.train.max_failures, on_running=on_running)
         _work(course, kept, told, on_trial, on_epoch, notice, on_wait)
-    finally:
-        pool.close()
-        kept.close()
     trials = tuple(sorted(ledger.read(out / LEDGER), key=lambda trial: trial.number))
     return _result(trials, metrics, directions, plan.ended_by or "", suggester.study)
 
