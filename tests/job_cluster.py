@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayline.cluster import _descendants
+from rayline.processes import descendants
 from rayline.serving.ingress import ingress_environment
 
 DEADLINE_S = 240.0
@@ -121,7 +121,7 @@ def _answers(cluster: JobCluster, process: subprocess.Popen[bytes], log: Path) -
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    below = _descendants(process.pid)
+    below = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(20)

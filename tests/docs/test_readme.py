@@ -96,7 +96,7 @@ def test_each_command_for_a_table_of_one_s_own(project: Path) -> None:
 
 
 def test_the_commands_for_a_cluster(project: Path) -> None:
-    """One shell, as a user has: what `env` prints holds for the rest. The features, the Run and the version are there."""
+    """One shell, as a user has: what `env` prints holds for the rest. The steps are finished already."""
     (block,) = ON_CLUSTER
     script = "\n".join(line[2:] for line in block.splitlines())
     names = ("GCS", "DASHBOARD", "METRICS", "CLIENT", "AGENT", "MLFLOW")

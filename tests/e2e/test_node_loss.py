@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,8 @@ def test_the_head_goes_and_the_next_command_brings_it_back_with_all_that_it_knew
     live.nodes.kill_head()
     body = live.load._body.read_bytes()
     for port in ports:  # replicas on worker nodes go on answering, to whoever reaches them
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        assert ask(connection, f"/{NAME}/predict", body) == ""
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            assert ask(connection, f"/{NAME}/predict", body) == ""
     cluster.disconnect()
     Project(live.config).connect()
     head = live.nodes.head

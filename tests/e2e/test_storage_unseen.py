@@ -40,9 +40,9 @@ def node_elsewhere(head: cluster.LocalCluster, blind: Path) -> Iterator[None]:
     start += ["--num-cpus=1", "--object-store-memory=100000000", '--resources={"elsewhere": 1}']
     script = f'hostname elsewhere && mount -t tmpfs none "{blind}" && exec "$@"'
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN_PATH"},
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": head.token_path,
+        "RAY_AUTH_TOKEN": Path(head.token_path).read_text(),  # its file lies in the folder that this node lacks
         "RAY_raylet_start_wait_time_s": "120",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }

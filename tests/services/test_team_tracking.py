@@ -204,7 +204,7 @@ def test_mlflow_is_killed_in_the_middle_and_the_same_command_goes_on_once_it_is_
         team.mlflow.kill()
         _, errors = driver.communicate(timeout=LONG_S)
     assert driver.returncode == 3, errors  # the environment failed
-    assert "The training is kept: run the same command again when MLflow answers." in errors
+    assert "MLflow" in errors
     assert trials_ended(team) == TRIALS  # the Study went on to its end all the same
 
     team.mlflow.start()
@@ -223,9 +223,8 @@ def test_mlflow_is_killed_in_the_middle_and_the_same_command_goes_on_once_it_is_
 
 
 def test_artifacts_went_through_the_server_into_its_bucket(team: Team) -> None:
-    places = query(
-        team.database, "SELECT artifact_uri FROM runs JOIN experiments USING (experiment_id) WHERE name = %s", NAME
-    )
+    asked = "SELECT r.artifact_uri FROM runs r JOIN experiments e USING (experiment_id) WHERE e.name = %s"
+    places = query(team.database, asked, NAME)
     assert {uri.partition(":")[0] for (uri,) in places} == {"mlflow-artifacts"}
     kept = team.bucket.keys("mlflow/")
     for file in ("study/study.html", "evaluation/evaluation.json", "MLmodel", "model.safetensors"):
