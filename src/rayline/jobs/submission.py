@@ -241,7 +241,7 @@ def _lock(wishes: Wishes, folder: Path) -> str | None:
 def _named_files(config: Config, folder: Path) -> list[str]:
     """Return the files here that the configuration names: they go along, ignored by git or not."""
     found: list[str] = []
-    for each in _texts(plain(replace(config, storage=""))):
+    for each in _texts(plain(replace(config, storage="", home=""))):
         relative = _under(Path(each), folder) if each.startswith("/") else None
         if relative is None:
             continue
