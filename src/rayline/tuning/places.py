@@ -122,7 +122,9 @@ class Places:
         capacity = self._now()
         each = _each(self._config, 0)
         free = {name: capacity.free(name) for name in each}
-        name = next((name for name, amount in each.items() if free[name] + 1e-9 < amount), next(iter(each)))
+        never = [name for name, amount in each.items() if capacity.can_reach(name) + 1e-9 < amount]
+        held = [name for name, amount in each.items() if free[name] + 1e-9 < amount]
+        name = next(iter([*never, *held, *each]))
         setting = SETTINGS[name] if self._config.train.alone else "train.num_workers"
         reach = capacity.can_reach(name)
         grown = f", and can reach {reach:g}" if capacity.kinds else ""
