@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -141,10 +141,7 @@ class Project:
             environment=ingress_environment(service.host, service.port, str(self.storage), service.ingress),
             gcs_storage=self.config.cluster.gcs_storage,
         )
-        if self.config.cluster.train_on:
-            from ray.data import DataContext
-
-            DataContext.get_current().execution_options.label_selector = dict(self.config.cluster.train_on)
+        _place_data(self.config.cluster.train_on)
 
     @property
     def source_digest(self) -> str:
@@ -242,6 +239,21 @@ class Project:
         self.ledger.write(record)
         self.listener(Finished(step, record.seconds, False, summary(result)))
         return record
+
+
+_placed: dict[str, str] = {}
+"""The labels that Ray Data was last given here: another project of this process has others."""
+
+
+def _place_data(labels: Mapping[str, str]) -> None:
+    """Have Ray Data work on nodes with these labels; what a user has set is left alone where there are none."""
+    if dict(labels) == _placed:
+        return
+    from ray.data import DataContext
+
+    DataContext.get_current().execution_options.label_selector = dict(labels) or None
+    _placed.clear()
+    _placed.update(labels)
 
 
 def home_of(config: Config) -> Path:
