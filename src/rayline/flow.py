@@ -181,8 +181,10 @@ def train(project: Project, data: Record) -> Record:
                 if run.epoch(report) and report.epoch > after:
                     project.listener(Epoch(report.epoch, config.train.epochs, report.metrics))
 
-            result = train_once(spec, arrays, folder, on_epoch)
-            shown.ended()
+            try:
+                result = train_once(spec, arrays, folder, on_epoch)
+            finally:
+                shown.ended()
             run.trained(result)
         return {
             "run_id": run.run_id,

@@ -93,3 +93,14 @@ def test_what_the_driver_takes_is_asked_for_and_keeps_it_where_its_service_is(pr
     chosen = draft(labels=(("zone", "a"),)).addressed(same_machine=True).request({})
     assert chosen["entrypoint_label_selector"] == {"zone": "a"}
     assert "entrypoint_resources" not in chosen
+
+
+def test_what_lies_beside_the_configuration_does_not_travel_for_that(project: Path) -> None:
+    """The configuration names its data, and that goes along; the folder that it lies in is not named by it."""
+    (project / "configs" / "table.yaml").rename(project / "table.yaml")
+    (project / "table.yaml").write_text((project / "table.yaml").read_text().replace("../", ""))
+    (project / ".env").write_text("SECRET=1")
+    (project / "other.csv").write_text("x\n1\n")
+    package = prepare(Wishes(Path("table.yaml"), ())).package
+    assert package.secrets == (".env",)
+    assert package.files == len([".gitignore", "table.yaml", "table.csv", "start.sh"])
