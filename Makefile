@@ -26,7 +26,7 @@ demo: $(READY)
 test: $(READY) lint
 	$(BIN)/python -m pytest -n auto tests/unit tests/contracts tests/architecture tests/golden
 	$(BIN)/python -m pytest $(BESIDE) tests/ray
-	$(BIN)/python -m pytest tests/e2e tests/docs
+	$(BIN)/python -m pytest $(BESIDE) tests/e2e tests/docs
 	$(MAKE) test-feast
 	$(MAKE) test-kserve
 
@@ -41,7 +41,7 @@ test-kserve: $(READY) $(KSERVE)/.ready
 # PostgreSQL, Prometheus and an S3 server, from Debian's packages and PyPI; .ci/run runs it after `make test`.
 test-services: $(SERVICES)/.ready
 	tests/services/packages.sh
-	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest tests/services
+	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest $(BESIDE) tests/services
 	$(MAKE) test-airflow
 
 # Airflow brings a hundred packages of its own: it reads cluster/airflow as a process of an environment of its own.

@@ -1,4 +1,4 @@
-"""A live service for tests: one cluster, bundles of real data, clients that ask without a pause."""
+"""A live service for tests: one cluster, bundles of real data, clients that ask again and again."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from rayline.serving.service import Service, deploy
 from registry_examples import make_bundle, real_table
 
 DEADLINE = 40.0
+PAUSE_S = 0.01  # what is killed and comes back beside the clients needs the processors, too
 FAULTY = Path(__file__).parent / "faulty_versions"
 
 
@@ -53,6 +54,11 @@ class World:
             file.write_text(what)
         else:
             file.unlink(missing_ok=True)
+
+    def hangs(self, number: int) -> bool:
+        """Whether a call of a version with the fault ``hang`` has come to stand still."""
+        path = self.bundles[number].path
+        return path.with_name(path.name + ".hangs").exists()
 
     def predict(self, **headers: str) -> httpx.Response:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -88,7 +94,7 @@ def a_world(folder: Path, port: int, **settings: Any) -> Iterator[World]:
 
 @dataclass
 class Load:
-    """Clients that ask without a pause, each on one connection, until told to stop."""
+    """Clients that ask again and again, each on one connection, until told to stop."""
 
     world: World
     clients: int = 4
@@ -124,20 +130,10 @@ class Load:
         wanted = seen() + count
         wait_for(lambda: seen() >= wanted, f"{count} more answers of version {number} with status {status}")
 
-    def all_waiting(self) -> None:
-        """Wait until each client waits for an answer: a version that stands still gets all of them in the end."""
-
-        def silent() -> bool:
-            before = len(self.answers)
-            time.sleep(0.5)
-            return len(self.answers) == before
-
-        wait_for(silent, "every client to wait")
-
     def _run(self) -> None:
         body = {"rows": self.world.rows[:1]}
         with httpx.Client(base_url=self.world.service.url, timeout=40) as client:
-            while not self._stop.is_set():
+            while not self._stop.wait(PAUSE_S):
                 sent = time.monotonic()
                 try:
                     reply = client.post("/predict", json=body)

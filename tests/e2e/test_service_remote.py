@@ -71,8 +71,9 @@ def test_its_death_costs_its_own_share_alone_is_counted_and_passes(world: World)
     before = world.service.observe()
     with Load(world) as load:
         pid = pid_of(world, 2)
-        os.kill(pid, signal.SIGSTOP)
-        load.all_waiting()
+        world.fault(2, "hang")
+        wait_for(lambda: world.hangs(2), "a request that is being answered")  # one that only waits is asked again
+        world.fault(2, "")
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: load.statuses(2)[503] > 0, "a request that its death cost")
         load.more(100, number=1)

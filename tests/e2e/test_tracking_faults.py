@@ -23,18 +23,27 @@ from rayline.registry.mlflow_store import MlflowStore
 
 EPOCHS = 14
 SLOW = '''
+import os
 import time
+from pathlib import Path
+
 import torch
 
 class Slow(torch.nn.Module):
-    """A network whose step takes a while, so that there is a middle to be killed in."""
+    """A network that trains no further than it is told, so that there is a middle to be killed in."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
         self.layer = torch.nn.Linear(inputs, outputs)
+        self.epochs = 0
 
     def forward(self, x):
-        time.sleep(0.1)
+        if self.training:  # all rows are one batch
+            until = Path(os.environ["UNTIL_EPOCH"])
+            while self.epochs >= int(until.read_text()):
+                until.with_suffix(".reached").write_text(str(self.epochs))
+                time.sleep(0.02)
+            self.epochs += 1
         return self.layer(x)
 
 def build(inputs, outputs, **options):
@@ -45,7 +54,7 @@ name: wine
 data: {{source: "sklearn:wine"}}
 features: {{target: target}}
 model: {{builder: "slow:build"}}
-train: {{epochs: {EPOCHS}, patience: 0, batch_size: 64, learning_rate: 0.01, use_gpu: false}}
+train: {{epochs: {EPOCHS}, patience: 0, batch_size: 1024, learning_rate: 0.01, use_gpu: false}}
 """
 
 
@@ -60,11 +69,20 @@ def until(read: Callable[[], Any], what: str, seconds: float = 180.0) -> Any:
 class Driver:
     """One ``rayline train`` as a process of its own."""
 
-    def __init__(self, file: Path, seed: int, tracking_uri: str | None = None) -> None:
+    def __init__(self, file: Path, seed: int, tracking_uri: str | None = None, until_epoch: int = EPOCHS) -> None:
         self.settings = [f"train.seed={seed}"] + ([f"registry.tracking_uri={tracking_uri}"] if tracking_uri else [])
         self.config = config.load(file, tuple(self.settings))
         self._file = file
         self._process: subprocess.Popen[str] | None = None
+        self._checkpoints = self.storage / "runs" / Project(self.config).key("train") / "checkpoints"
+        self._until = file.with_name(f"until-{seed}")
+        self.may_train(until_epoch)
+
+    def may_train(self, until_epoch: int) -> None:
+        """Have it stand still after so many epochs since its start, and no earlier."""
+        written = self._until.with_suffix(".new")
+        written.write_text(str(until_epoch))
+        written.replace(self._until)
 
     def start(self) -> Driver:
         """Start it."""
@@ -74,21 +92,30 @@ class Driver:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+            env={
+                **os.environ,
+                "UNTIL_EPOCH": str(self._until),
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            },
         )
         return self
 
     def epoch(self) -> int:
         """Return the last epoch whose checkpoint is there."""
-        key = Project(self.config).key("train")
-        found = (self.storage / "runs" / key / "checkpoints").glob("epoch-*")
+        found = self._checkpoints.glob("epoch-*")
         return max((int(each.name.removeprefix("epoch-")) for each in found), default=0)
 
     def reaches(self, epoch: int) -> None:
-        """Wait for an epoch."""
-        assert self._process is not None
-        until(lambda: self.epoch() >= epoch or self._process.poll() is not None, f"epoch {epoch}")  # type: ignore[union-attr]
-        assert self._process.poll() is None, self._process.communicate()[1]
+        """Wait until it stands still after an epoch."""
+        process, reached = self._process, self._until.with_suffix(".reached")
+        assert process is not None
+
+        def stands() -> bool:
+            assert process.poll() is None, process.communicate()[1]
+            return reached.exists() and reached.read_text() == str(epoch)
+
+        until(stands, f"epoch {epoch}")
 
     def kill(self) -> None:
         """Kill it as the kernel does when memory is short."""
@@ -199,15 +226,16 @@ def the_run(driver: Driver) -> tuple[str, list[tuple[int, float]]]:
 
 
 def test_a_driver_that_was_killed_goes_on_in_its_run(project: Path) -> None:
-    driver = Driver(project, seed=1).start()
+    driver = Driver(project, seed=1, until_epoch=5).start()
     driver.reaches(5)
     driver.kill()
     before = driver.epoch()
+    driver.may_train(EPOCHS)
 
     result = driver.start().result()["steps"]["train"]
 
     run_id, losses = the_run(driver)
-    assert before <= result["resumed_after"] < EPOCHS
+    assert 0 < before == result["resumed_after"] <= 5  # short epochs are not all written
     assert (result["run_id"], result["epochs"]) == (run_id, EPOCHS)
     state = json.loads((Path(result["checkpoint"]) / "state.json").read_text())
     assert [each["metrics"]["valid_loss"] for each in state["history"]] == [loss for _, loss in losses]
@@ -216,12 +244,14 @@ def test_a_driver_that_was_killed_goes_on_in_its_run(project: Path) -> None:
 
 def test_training_does_not_wait_for_a_server_that_stands_still(project: Path, server: Server) -> None:
     server.start()
-    driver = Driver(project, seed=2, tracking_uri=server.uri).start()
+    driver = Driver(project, seed=2, tracking_uri=server.uri, until_epoch=2).start()
     driver.reaches(2)
 
     server.send(signal.SIGSTOP)
-    driver.reaches(driver.epoch() + 6)  # epochs go by while nothing answers
+    driver.may_train(EPOCHS - 1)
+    driver.reaches(EPOCHS - 1)  # epochs go by while nothing answers
     server.send(signal.SIGCONT)
+    driver.may_train(EPOCHS)
 
     assert not [text for text in driver.result()["notices"] if " wait in " in text]
     the_run(driver)
@@ -230,9 +260,10 @@ def test_training_does_not_wait_for_a_server_that_stands_still(project: Path, se
 
 def test_a_server_that_is_killed_gets_all_when_it_is_back(project: Path, server: Server) -> None:
     server.start()
-    driver = Driver(project, seed=3, tracking_uri=server.uri).start()
+    driver = Driver(project, seed=3, tracking_uri=server.uri, until_epoch=3).start()
     driver.reaches(3)
     server.kill()
+    driver.may_train(EPOCHS)
 
     ended = driver.result()
 

@@ -1,7 +1,8 @@
 """Versions that go bad on command, in every process whose ``PYTHONPATH`` holds this folder.
 
 A bundle runs no code of its own, so the fault is put where its network is called: what the file beside the bundle's
-folder (``BUNDLE.fault``) says at that moment is done: ``slow SECONDS``, ``raise``, ``kill``, ``nan`` or ``hang``.
+folder (``BUNDLE.fault``) says at that moment is done: ``slow SECONDS``, ``raise``, ``kill``, ``nan`` or ``hang``. A
+call that hangs leaves ``BUNDLE.hangs`` behind first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 TARGET = "rayline.registry.bundle"
 
 
-def _apply(fault, answer):
+def _apply(file, answer):
+    fault = file.read_text().strip()
     if fault.startswith("slow"):
         time.sleep(float(fault.split()[1]))
     elif fault == "raise":
@@ -27,6 +29,7 @@ def _apply(fault, answer):
     elif fault == "nan":
         answer = answer * float("nan")
     elif fault == "hang":
+        file.with_suffix(".hangs").touch()
         time.sleep(3600)
     return answer
 
@@ -37,7 +40,7 @@ class _Faulty:
 
     def __call__(self, matrix):
         answer = self._network(matrix)
-        return _apply(self._fault.read_text().strip(), answer) if self._fault.exists() else answer
+        return _apply(self._fault, answer) if self._fault.exists() else answer
 
     def __getattr__(self, name):
         return getattr(self._network, name)

@@ -36,7 +36,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     return train(LONG, made_data(), tmp_path_factory.mktemp("unbroken") / "run")
 
 
-@pytest.mark.parametrize(("rank", "group"), [(0, "auto"), (1, "auto"), (0, "ray_train")])
+@pytest.mark.parametrize(("rank", "group"), [(0, "auto"), (1, "ray_train")])
 def test_a_killed_worker_costs_time_and_nothing_else(
     tmp_path: Path, unbroken: TrainResult, rank: int, group: str
 ) -> None:
