@@ -87,6 +87,7 @@ start_head() {
   done
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token_file
   export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # a single node has nowhere to drain to
+  export RAY_worker_niceness=5 # Ray's own 15 leaves a training of low priority no room to come behind services
   export RAY_PROMETHEUS_NAME=${RAY_PROMETHEUS_NAME:-Prometheus}
   # Jobs that name plain `python` get this one.
   PATH=$(dirname "$(command -v "$python")"):$PATH
@@ -94,6 +95,7 @@ start_head() {
   if [ "$gcs_storage" = rocksdb ]; then
     mkdir -p "$state/gcs"
     export RAY_gcs_storage=rocksdb RAY_gcs_storage_path=$state/gcs
+    export RAY_gcs_rpc_server_reconnect_timeout_s=300 # a worker node gives up a head after a minute otherwise
   fi
   # What the ingress of services needs must stand in the environment before Ray starts.
   eval "$("$python" -c 'import shlex, sys

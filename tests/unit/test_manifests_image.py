@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster_files import CHANGE_ME, CLUSTER, all_files, text
+from rayline.cluster import WORKER_NICENESS
 from rayline.serving.ingress import ingress_environment
 
 ROOT = CLUSTER.parent
@@ -84,6 +85,14 @@ def test_it_sets_what_serve_must_start_with() -> None:
     own = {name for name in wanted if re.search(r"PORT$|_LOC$|_PATH$|_STATE_", name)}  # of one of several clusters
     wanted = {name: value for name, value in wanted.items() if name not in own or "CALLBACK" in name}
     assert {name: value.strip('"') for name, value in environment.items()} == wanted
+
+
+def test_workers_start_as_nice_as_those_of_a_local_cluster() -> None:
+    for name, value in {**WORKER_NICENESS, "RAY_gcs_rpc_server_reconnect_timeout_s": "300"}.items():
+        assert f"export {name}={value} " in text("local.sh")
+    assert [f"{name}={value}" for name, value in WORKER_NICENESS.items()] == [
+        each for each in given("ENV") if "niceness" in each
+    ]
 
 
 MARKED = [
