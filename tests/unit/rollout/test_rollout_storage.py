@@ -1,4 +1,4 @@
-"""The rollouts of a service on disk: fenced, whole, readable by anybody, and taken over from earlier versions."""
+"""The rollouts of a service in a file: what the suite of every store (tests/contracts) does not ask of it."""
 
 from __future__ import annotations
 
@@ -45,34 +45,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "services" / NAME
 
 
-def test_what_is_written_comes_back_and_earlier_rollouts_stay_as_they_were(tmp_path: Path) -> None:
+def test_reading_makes_no_file(tmp_path: Path) -> None:
     files = RolloutFiles(tmp_path, NAME)
-    assert files.read() is None
-    assert files.history() == ()
-    assert not files.path.exists(), "reading makes no file"
-    for state in (rollout(2), rollout(2, "on its way"), rollout(3)):
-        files.write(state)
-        assert files.read() == state
-    assert [each.message for each in files.history()] == [rollout(3).message, "on its way"]
-    assert RolloutFiles(tmp_path, NAME).history() == files.history()
-    files.close()
-
-
-def test_a_controller_that_was_replaced_can_neither_write_nor_beat_nor_tell(tmp_path: Path) -> None:
-    old, new = RolloutFiles(tmp_path, NAME), RolloutFiles(tmp_path, NAME)
-    first = old.claim()
-    old.write(rollout(2))
-    assert new.claim() == first + 1
-    new.write(rollout(2, "by the new one"))
-    signs = new.signs()
-    for work in (lambda: old.write(rollout(2, "by the old one")), lambda: old.beat("x"), old.check):
-        with pytest.raises(StaleController, match=rf"taken over the rollouts of 'bikes': it holds number {first + 1}"):
-            work()
-    state = new.read()
-    assert state is not None
-    assert (state.message, new.signs(), new.glance()) == ("by the new one", signs, "")
-    for files in (old, new):
-        files.close()
+    assert (files.read(), files.history()) == (None, ())
+    assert not files.path.exists()
 
 
 def test_a_state_that_somebody_else_wrote_is_not_written_over(tmp_path: Path) -> None:
@@ -112,20 +88,6 @@ def test_another_process_reads_while_the_controller_writes(tmp_path: Path) -> No
     assert told.stdout.strip() == rollout(2).message, told.stderr
     with closing(sqlite3.connect(files.path)) as reader:
         assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    files.close()
-
-
-def test_signs_change_with_every_write_and_every_beat(tmp_path: Path) -> None:
-    files = RolloutFiles(tmp_path, NAME)
-    assert files.signs() == (0, 0)
-    files.write(rollout(2))
-    before = files.signs()
-    files.write(rollout(2))
-    moved = files.signs()
-    assert (moved[0] > before[0], moved[1]) == (True, before[1])
-    files.beat("seen")
-    assert files.signs()[1] > moved[1]
-    assert RolloutFiles(tmp_path, NAME).glance() == "seen"
     files.close()
 
 
