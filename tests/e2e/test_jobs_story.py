@@ -68,7 +68,13 @@ def start(project: Path, cluster: JobCluster, *words: str) -> subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=listening,
     )
+
+
+def listening() -> None:
+    """Hear Ctrl-C, which what is started in the background of a shell does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def jobs(project: Path, cluster: JobCluster) -> list[dict[str, object]]:
