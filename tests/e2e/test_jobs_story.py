@@ -217,11 +217,14 @@ def test_a_job_that_nobody_follows_is_seen_and_stopped(project: Path, cluster: J
         return progress is not None and progress["unit"] == "epoch" and progress["stage_eta_s"] > 0
 
     until(training, "the training to tell its epochs")
-    following = start(project, cluster, "jobs", "follow", name)
-    assert following.stdout is not None
-    until(lambda: "wine" in following.stdout.readline(), "the follower to print")  # type: ignore[union-attr]
-    following.send_signal(signal.SIGINT)
-    said, _ = following.communicate(timeout=DEADLINE_S)
+    with start(project, cluster, "jobs", "follow", name) as following:
+        try:
+            assert following.stdout is not None
+            until(lambda: "wine" in following.stdout.readline(), "the follower to print")  # type: ignore[union-attr]
+            following.send_signal(signal.SIGINT)
+            said, _ = following.communicate(timeout=DEADLINE_S)
+        finally:
+            following.kill()
     assert following.returncode == 130, said
     assert "goes on" in said
     assert f"rayline jobs stop {name}" in said
