@@ -226,7 +226,7 @@ def _authenticate() -> Token:
     mode, token = os.environ.get("RAY_AUTH_MODE"), find_token()
     if mode is None:
         _set({"RAY_AUTH_MODE": "token" if token.value else "disabled"})
-        _read_token_anew()
+    _read_token_anew()  # a notebook may have set them after it imported Ray
     return token if mode != "disabled" else NONE
 
 

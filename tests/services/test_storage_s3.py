@@ -12,6 +12,7 @@ import time
 import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,15 +224,23 @@ def test_a_holder_on_another_machine_is_named_with_its_job(storage: str, node: N
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_driver_that_lost_its_lease_is_stopped_and_told(storage: str, node: Node, bucket: Bucket) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def test_a_driver_that_lost_its_lease_is_stopped_and_told(
+    storage: str, node: Node, bucket: Bucket, handler: Any
+) -> None:
     def work() -> None:
         with seam.held(node("b") / "lock", "project 'churn'"):
             other(storage, bucket)
             time.sleep(30)  # until the interrupt
             pytest.fail("nobody said a word")
 
-    with pytest.raises(CheckFailed, match=r"project 'churn' was taken over by process \d+ on node-7"):
-        work()
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(CheckFailed, match=r"project 'churn' was taken over by process \d+ on node-7"):
+            work()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_bucket_that_is_not_there_is_named_with_a_way_out(node: Node, storage: str) -> None:

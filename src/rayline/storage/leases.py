@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -111,12 +112,32 @@ def held(file: Path, what: str) -> Iterator[Hold]:
         lease = _Lease(objects(place.scheme, place.bucket), place, hold)
         lease.take()
         try:
-            yield hold
+            with _hearing(hold):
+                yield hold
         except KeyboardInterrupt:
             hold.check()
             raise
         finally:
             lease.leave()
+
+
+@contextmanager
+def _hearing(hold: Hold) -> Iterator[None]:
+    """Have a loss heard where interrupts are ignored, as by what a script starts in the background."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+
+    def heard(number: int, frame: object) -> None:
+        if hold.lost:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -215,9 +236,9 @@ class _Lease:
             "go on."
         )
         if self._main and not self._ended.is_set():
-            import _thread
-
-            _thread.interrupt_main()
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGINT)  # what it waits for ends, which a flag alone would not do
 
 
 def _refusal(what: str, holder: Holder | None) -> CheckFailed:
