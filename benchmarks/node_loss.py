@@ -367,6 +367,7 @@ def kill_head(bench: Bench) -> None:
         return
     for name in list(bench.nodes.nodes):  # they belong to a cluster that is no more
         bench.nodes.kill(name)
+    bench.nodes.start_head_anew()
     bench.project.connect()
     for name in ("one", "two"):
         bench.nodes.add(name, 2, AWAY)

@@ -116,6 +116,12 @@ class NodeCluster:
             started.wait()
         until(lambda: cluster.alive(self.storage) is None, "the head to end")
 
+    def start_head_anew(self) -> None:
+        """Start a head in place of one that has lost its state: as large, on the same port, with the same variables."""
+        cluster.end_leftovers(self.storage)
+        former = self.head
+        cluster._start_head(self.storage, former.port, former.environment, former.gcs_storage, former.cpus)
+
     def close(self) -> None:
         """Stop everything."""
         for name in list(self.nodes):
