@@ -94,16 +94,7 @@ def test_a_rollout_is_watched_in_a_terminal(
     assert bench.converged("watched", ruling) == ""
     for columns, screen in watched.items():
         shown = screen.result()
-        for words in (
-            "weight 10 %",
-            "analysis of error rate",
-            "left",
-            "stable",
-            "canary",
-            "requests",
-            "p95",
-            "Healthy",
-        ):
+        for words in TOLD:
             assert words in shown, shown[-4000:]
         lines = [line for line in shown.splitlines() if line.strip()]
         assert max(map(len, lines)) <= columns

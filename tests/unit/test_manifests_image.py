@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster_files import CHANGE_ME, CLUSTER, all_files, text
-from rayline.cluster import WORKER_NICENESS
+from rayline.cluster import WORKER_NICENESS, lasting_settings
 from rayline.serving.ingress import ingress_environment
 
 ROOT = CLUSTER.parent
@@ -87,8 +87,9 @@ def test_it_sets_what_serve_must_start_with() -> None:
     assert {name: value.strip('"') for name, value in environment.items()} == wanted
 
 
-def test_workers_start_as_nice_as_those_of_a_local_cluster() -> None:
-    for name, value in {**WORKER_NICENESS, "RAY_gcs_rpc_server_reconnect_timeout_s": "300"}.items():
+def test_workers_are_as_nice_and_as_patient_as_those_of_a_local_cluster() -> None:
+    patience = "RAY_gcs_rpc_server_reconnect_timeout_s"
+    for name, value in {**WORKER_NICENESS, patience: lasting_settings(Path())[patience]}.items():
         assert f"export {name}={value} " in text("local.sh")
     assert [f"{name}={value}" for name, value in WORKER_NICENESS.items()] == [
         each for each in given("ENV") if "niceness" in each
