@@ -29,7 +29,6 @@ from rayline.serving.service import Service
 
 NAME = "wine"
 PORT, HEAD_PORT = 22450, 22410
-REPLICA_PORTS = range(30_000, 31_001)
 AWAY = {"away": 100.0}
 RAYLINE = str(Path(sys.executable).parent / "rayline")
 PROJECT = f"""
@@ -51,6 +50,8 @@ class Live:
     config: Config
     nodes: NodeCluster
     load: Load
+    ports: range
+    """Those that its replicas may listen on."""
 
     @property
     def service(self) -> Service:
@@ -88,7 +89,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         assert release.release(project, 1).ok
         example = Bundle.load(release.live_version(project, 1).path).example
         with Load(folder, PORT, f"/{NAME}/predict", dict(example[0]), rate=50) as load:
-            found = Live(better, nodes, load)
+            ports = [int(ingress[f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT"]) for end in ("MIN", "MAX")]
+            found = Live(better, nodes, load, range(*ports))
             until(found.whole, "the service")
             yield found
         cluster.disconnect()
@@ -104,7 +106,7 @@ def _ports(live: Live) -> dict[int, str]:
     found = {}
     for name in live.nodes.nodes:
         for pid in live.nodes.holds(name, "ray::ServeReplica"):
-            found.update({port: name for port in listening(pid) if port in REPLICA_PORTS})
+            found.update({port: name for port in listening(pid) if port in live.ports})
     return found
 
 

@@ -26,6 +26,13 @@ FRONT_DOOR = "rayline.serving.frontdoor:middlewares"
 _PORTS_FROM = 22_600  # above Ray's workers, below the replicas' own ports and those of outgoing connections
 _SETS = 1_000
 _PORTS_PER_SET = 4
+_REPLICAS = 100
+_REPLICA_PORTS = (*range(26_600, 30_000, _REPLICAS), *range(31_000, 32_700, _REPLICAS))
+"""Where the ranges of the replicas' own ports begin, around the one that Serve takes where nothing is set.
+
+A range that two clusters share lets a replica of one take the port of the other's that died, and the other's ingress,
+which finds it sound, hands it requests that are not its own.
+"""
 
 
 def chosen_ingress(ingress: Ingress) -> Literal["haproxy", "proxy"]:
@@ -38,8 +45,9 @@ def chosen_ingress(ingress: Ingress) -> Literal["haproxy", "proxy"]:
 def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "auto") -> dict[str, str]:
     """Return the variables that Ray must start with for one HTTP address.
 
-    Everything that two clusters on one machine would share otherwise is made the address's own: ports, sockets and
-    files. The names are a function of the arguments, so that the same call gives the same result.
+    Everything that two clusters on one machine would share otherwise is made the address's own: ports, those of the
+    replicas (100 on a machine) among them, sockets and files. The names are a function of the arguments, so that the
+    same call gives the same result; two addresses in 51 share their replicas' range by chance.
 
     Args:
         host: the address that clients use.
@@ -60,7 +68,9 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
         return environment
     digest = blake2b(f"{host}:{port}:{run_dir}".encode(), digest_size=8).digest()
     folder = Path(tempfile.gettempdir()) / f"rayline-{digest[:5].hex()}"
-    base = _PORTS_FROM + int.from_bytes(digest, "big") % _SETS * _PORTS_PER_SET
+    number = int.from_bytes(digest, "big")
+    base = _PORTS_FROM + number % _SETS * _PORTS_PER_SET
+    replicas = _REPLICA_PORTS[number // _SETS % len(_REPLICA_PORTS)]
     return environment | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -72,6 +82,8 @@ def ingress_environment(host: str, port: int, run_dir: str, ingress: Ingress = "
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(base + 1),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(base + 2),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(base + 3),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas + _REPLICAS),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",

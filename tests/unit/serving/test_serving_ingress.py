@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from rayline.serving import ingress
 from rayline.serving.frontdoor import IMPORT_PATH
 from rayline.serving.ingress import check_port, chosen_ingress, ingress_environment
 
-PLACES = ("CONFIG_FILE_LOC", "SOCKET_PATH", "SERVER_STATE_FILE", "STATS_PORT", "METRICS_PORT")
+PLACES = (
+    "HAPROXY_CONFIG_FILE_LOC",
+    "HAPROXY_SOCKET_PATH",
+    "HAPROXY_SERVER_STATE_FILE",
+    "HAPROXY_STATS_PORT",
+    "HAPROXY_METRICS_PORT",
+    "DIRECT_INGRESS_MIN_HTTP_PORT",
+)
+REPLICA_PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
 
 
 def haproxy(port: int, run_dir: str = "/run") -> dict[str, str]:
@@ -29,14 +38,23 @@ def test_the_same_address_gives_the_same_settings() -> None:
 def test_two_clusters_on_one_machine_share_no_port_and_no_file(port: int, run_dir: str) -> None:
     one, other = haproxy(8000), haproxy(port, run_dir)
     for place in PLACES:
-        assert one[f"RAY_SERVE_HAPROXY_{place}"] != other[f"RAY_SERVE_HAPROXY_{place}"]
+        assert one[f"RAY_SERVE_{place}"] != other[f"RAY_SERVE_{place}"]
 
 
 def test_the_ports_of_one_cluster_differ_and_lie_where_no_one_else_looks() -> None:
     for port in range(8000, 8400):
-        ports = [int(value) for key, value in haproxy(port).items() if key.endswith("_PORT")]
+        settings = haproxy(port)
+        first, last = (int(settings.pop(key)) for key in REPLICA_PORTS)
+        ports = [int(value) for key, value in settings.items() if key.endswith("_PORT")]
         assert len(set(ports)) == 4
         assert all(22_600 <= each < 26_600 for each in ports)
+        assert (last - first, first >= 26_600, last <= 32_700) == (100, True, True)
+        assert last <= 30_000 or first >= 31_000  # Serve's own, for the clusters of others
+
+
+def test_few_clusters_share_the_range_of_their_replicas() -> None:
+    ranges = [haproxy(port)[REPLICA_PORTS[0]] for port in range(8000, 8400)]
+    assert max(Counter(ranges).values()) <= 40
 
 
 def test_socket_paths_stay_short_enough_for_a_socket() -> None:
