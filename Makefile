@@ -14,8 +14,11 @@ KSERVE_PINS := tests/kserve/requirements.txt
 SERVICES := .venv-services
 SERVICES_PINS := tests/services/requirements.txt
 
-# Files of tests with a small cluster each, two at a time: most of what they do is wait.
-BESIDE := -n 2 --dist loadfile
+# pip compiles one file after another, which takes longer than all the rest: where it matters, all cores do it afterwards.
+INSTALL := install --quiet --disable-pip-version-check --no-compile
+
+# Files of tests with a small cluster each, two at a time, in the order given: long ones stand first.
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-services test-airflow test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
@@ -23,10 +26,11 @@ BESIDE := -n 2 --dist loadfile
 demo: $(READY)
 	@$(BIN)/rayline demo
 
-test: $(READY) lint
+test: $(READY)
+	$(MAKE) -j 2 lint $(FEAST)/.ready $(KSERVE)/.ready
 	$(BIN)/python -m pytest -n auto tests/unit tests/contracts tests/architecture tests/golden
 	$(BIN)/python -m pytest $(BESIDE) tests/ray
-	$(BIN)/python -m pytest $(BESIDE) tests/e2e tests/docs
+	$(BIN)/python -m pytest $(BESIDE) tests/docs tests/e2e
 	$(MAKE) test-feast
 	$(MAKE) test-kserve
 
@@ -39,9 +43,10 @@ test-kserve: $(READY) $(KSERVE)/.ready
 	KSERVE_PYTHON=$(CURDIR)/$(KSERVE)/bin/python $(BIN)/python -m pytest tests/kserve
 
 # PostgreSQL, Prometheus and an S3 server, from Debian's packages and PyPI; .ci/run runs it after `make test`.
-test-services: $(SERVICES)/.ready
+test-services: $(READY)
+	$(MAKE) -j 2 $(SERVICES)/.ready $(AIRFLOW)/.ready
 	tests/services/packages.sh
-	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest $(BESIDE) tests/services
+	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest $(BESIDE) tests/services/test_team*.py tests/services/test_[!t]*.py
 	$(MAKE) test-airflow
 
 # Airflow brings a hundred packages of its own: it reads cluster/airflow as a process of an environment of its own.
@@ -61,8 +66,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, not $$($(PYTHON) --version)"; exit 3; }
 	@echo "Setting up $(VENV) from constraints.txt (a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring files for other Pythons
 	@touch $(READY)
 
 # An environment of its own: the packages of a list of pins before those of $(VENV).
@@ -70,7 +76,7 @@ define beside
 	@echo "Setting up $(1) from $(2)"
 	@rm -rf $(1)
 	@$(BIN)/python -m venv --without-pip $(1)
-	@$(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(2)
+	@$(BIN)/python -m pip --python $(1)/bin/python $(INSTALL) --no-deps --requirement $(2)
 	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 		> $$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main-environment.pth
 	@touch $@
@@ -92,14 +98,14 @@ $(KSERVE)/.ready: $(READY) $(KSERVE_PINS)
 	@echo "Setting up $(KSERVE) from $(KSERVE_PINS)"
 	@rm -rf $(KSERVE)
 	@$(BIN)/python -m venv --without-pip $(KSERVE)
-	@$(BIN)/python -m pip --python $(KSERVE)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(KSERVE_PINS)
+	@$(BIN)/python -m pip --python $(KSERVE)/bin/python $(INSTALL) --no-deps --requirement $(KSERVE_PINS)
 	@touch $@
 
 $(AIRFLOW)/.ready: $(READY) $(AIRFLOW_PINS)
 	@echo "Setting up $(AIRFLOW) from $(AIRFLOW_PINS)"
 	@rm -rf $(AIRFLOW)
 	@$(BIN)/python -m venv --without-pip $(AIRFLOW)
-	@$(BIN)/python -m pip --python $(AIRFLOW)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $(AIRFLOW_PINS)
+	@$(BIN)/python -m pip --python $(AIRFLOW)/bin/python $(INSTALL) --no-deps --requirement $(AIRFLOW_PINS)
 	@touch $@
 
 # Write constraints.txt anew from what the newest allowed versions resolve to.

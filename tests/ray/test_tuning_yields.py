@@ -30,7 +30,7 @@ def study(out: Path, cluster: ClusterConfig, trials: int = 4, **hears: Any) -> S
 
 
 def workers() -> list[int]:
-    """Return the processes of this session's cluster that train trials; between two calls they bear their class's name."""
+    """Return the processes of this session's cluster that train trials, between two calls of theirs too."""
     return [pid for pid, command in descendants(os.getpid()).items() if command.startswith("ray::Worker")]
 
 
