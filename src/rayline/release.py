@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayline import blessing, cluster, readiness, storage
-from rayline.config import AccessConfig, Config, RolloutConfig, plain
+from rayline.config import AccessConfig, Config, RolloutConfig, changes
 from rayline.errors import RolloutRefused, ServiceError, UsageError
 from rayline.events import Finished, Notice, RolloutMoved, Started
 from rayline.project import Project
@@ -251,10 +251,7 @@ def _tell_what_needs_a_restart(project: Project) -> None:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    settings, now = record["settings"], plain(project.config.service)
-    changed = [
-        f"service.{key} {settings[key]} -> {now[key]}" for key in now if key in settings and settings[key] != now[key]
-    ]
+    changed = changes(record["settings"], project.config.service, "service")
     runs = cluster.alive(project.storage) is not None
     if changed and (runs or (_elsewhere() and ask(service_url(project.config), project.config.service.access))):
         way = "`rayline stop`, then run again" if runs else "delete the service on its cluster, then run again"

@@ -37,6 +37,7 @@ def test_it_ends_well_with_no_failed_request(shown: tuple[Path, subprocess.Compl
     assert re.search(r"[\d,]+ requests, 0 failed", done.stdout)
     assert "version 2 promoted" in done.stdout
     assert "version 3 taken back" in done.stdout
+    assert "not applied" not in done.stdout  # nothing of the service was changed
 
 
 def test_the_reason_is_an_inequality_with_both_numbers(shown: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,20 @@ def test_on_is_a_key_of_a_hook_and_no_truth(tmp_path: Path) -> None:
     file = written(tmp_path, MINIMAL)
     file.write_text(file.read_text() + "rollout: {hooks: [{on: [abort], webhook: 'http://127.0.0.1/x'}]}\n")
     assert config.load(file).rollout.hooks[0].on == ("abort",)
+
+
+def test_a_service_that_is_as_it_was_written_down_has_not_changed() -> None:
+    service = config.ServiceConfig(slices=("city",), capture=config.CaptureConfig(redact=("name",)))
+    recorded = json.loads(json.dumps(config.plain(service)))
+    assert config.changes(recorded, service, "service") == ()
+
+
+def test_what_a_service_says_otherwise_is_told_by_its_own_key() -> None:
+    recorded = json.loads(json.dumps(config.plain(config.ServiceConfig(slices=("city",)))))
+    del recorded["drain"]  # written by an earlier version, which did not know it
+    now = config.ServiceConfig(drain=3, threads=2, capture=config.CaptureConfig(sample=0.5))
+    assert set(config.changes(recorded, now, "service")) == {
+        'service.slices ["city"] -> []',
+        "service.threads 1 -> 2",
+        "service.capture.sample 1.0 -> 0.5",
+    }

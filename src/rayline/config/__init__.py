@@ -1,6 +1,7 @@
 """The typed, frozen configuration of a project; ``reading`` makes it of a YAML file."""
 
 from rayline.config.analysis import AnalysisConfig, BackgroundConfig, Measure, MetricCondition
+from rayline.config.changes import changes
 from rayline.config.cluster import ClusterConfig
 from rayline.config.columns import (
     CONFIG_OF,
@@ -130,6 +131,7 @@ __all__ = [
     "ValidateConfig",
     "VectorConfig",
     "WindowConfig",
+    "changes",
     "column_config",
     "kind_of",
     "load",
