@@ -320,7 +320,7 @@ def _tune_params(tune: TuneConfig) -> dict[str, str]:
     """Return a Study's settings, and what it searches key by key."""
     from rayline.tuning.sheet import condition_of, span_of
 
-    told = {name: value for name, value in plain(tune).items() if name != "space" and value not in (None, (), [])}
+    told = {name: value for name, value in plain(tune).items() if name != "space" and value not in (None, [])}
     stop = {f"stop.{name}": value for name, value in told.pop("stop").items() if value is not None}
     settings = {f"tune.{name}": _text(value) for name, value in {**told, **stop}.items()}
     for key, space in tune.space.items():
@@ -330,7 +330,7 @@ def _tune_params(tune: TuneConfig) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _feature_params(trial: Trial) -> dict[str, str]:

@@ -132,6 +132,7 @@ def test_plain_values_and_back_are_the_same(epochs: int, rate: float, hidden: li
     }
     once = config.parse(raw)
     assert config.parse(config.plain(once)) == once
+    assert json.loads(json.dumps(config.plain(once))) == config.plain(once)
     assert math.isclose(once.train.learning_rate, rate)
 
 

@@ -6,14 +6,14 @@ import cyclopts
 
 from rayline import config as configuration
 from rayline.cli import show
-from rayline.cli.options import ConfigFile, Fresh, Json, Overrides
+from rayline.cli.options import HERE, ConfigFile, Fresh, Json, Overrides
 
 PLACE = 7.5  # before deploy in the list of verbs
 features = cyclopts.App(name="features", help="What a live service looks up by key.", sort_key=PLACE)
 
 
 @features.command(sort_key=0)
-def materialize(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+def materialize(config: ConfigFile = HERE, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
     """Write the latest row of each key to the online store; again writes what has changed."""
     from rayline.features.online import materialize as work
     from rayline.features.online.opening import open_store

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from rayline.cli import job_pages, show
 from rayline.cli.job_screen import JobScreen
-from rayline.cli.options import ConfigFile, Fresh, Json, Overrides
+from rayline.cli.options import HERE, ConfigFile, Fresh, Json, Overrides
 from rayline.cli.show import console
 from rayline.errors import UsageError
 
@@ -32,7 +32,7 @@ Many = Parameter(negative=(), consume_multiple=False)
 
 
 def submit(
-    config: ConfigFile,
+    config: ConfigFile = HERE,
     /,
     *,
     address: Address = None,

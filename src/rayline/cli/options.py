@@ -14,7 +14,8 @@ from rayline.config import Config
 from rayline.errors import NotFoundError, UsageError, suggestion
 from rayline.storage import folder_of
 
-ConfigFile = Annotated[Path, Parameter(help="The project's YAML file.")]
+HERE = Path("rayline.yaml")
+ConfigFile = Annotated[Path, Parameter(help="The project's YAML file.", env_var="RAYLINE_CONFIG")]
 Overrides = Annotated[
     tuple[str, ...],
     Parameter(name="--set", help="section.key=value; may be given several times.", negative=(), consume_multiple=False),
@@ -43,7 +44,7 @@ def name_cluster(address: str | None) -> None:
 
 def project_file(file: Path | None) -> Path:
     """Return the project's file: the named one, RAYLINE_CONFIG, or ``rayline.yaml`` here. Raises ``NotFoundError``."""
-    path = file or Path(os.environ.get("RAYLINE_CONFIG", "rayline.yaml"))
+    path = file or Path(os.environ.get("RAYLINE_CONFIG", HERE))
     if not path.is_file():
         raise NotFoundError(
             f"which project? There is no '{path}' here: go to the project's folder, or name its file with --config."

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from rayline import config as configuration
 from rayline.cli import show
-from rayline.cli.options import Address, ConfigFile, Fresh, Json, Overrides, name_cluster
+from rayline.cli.options import HERE, Address, ConfigFile, Fresh, Json, Overrides, name_cluster
 from rayline.config import Environment
 
 
@@ -31,7 +31,7 @@ def init(
     return 0
 
 
-def plan(config: ConfigFile, /, *, address: Address = None, set_: Overrides = (), json: Json = False) -> int:
+def plan(config: ConfigFile = HERE, /, *, address: Address = None, set_: Overrides = (), json: Json = False) -> int:
     """Tell what `run` would do: each step, cached or not, and what it needs against what there is and can come."""
     from rayline.preview import preview
 
@@ -40,7 +40,7 @@ def plan(config: ConfigFile, /, *, address: Address = None, set_: Overrides = ()
     return 0
 
 
-def run(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+def run(config: ConfigFile = HERE, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
     """Validate, fit features, train or tune, evaluate, register, roll out. The same command again resumes."""
     from rayline import flow
 
@@ -51,7 +51,7 @@ def run(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), js
 
 
 def validate(
-    config: ConfigFile,
+    config: ConfigFile = HERE,
     data: Annotated[str | None, Parameter(help="Another table to check; default: the configuration's own.")] = None,
     /,
     *,
@@ -82,22 +82,22 @@ def validate(
     return 0 if done.valid else 1
 
 
-def train(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+def train(config: ConfigFile = HERE, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
     """Train one configuration, after the features it needs."""
     return _until("train", config, fresh, set_, json)
 
 
-def tune(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+def tune(config: ConfigFile = HERE, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
     """Search for a better configuration, after the features it needs."""
     return _until("tune", config, fresh, set_, json)
 
 
-def evaluate(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+def evaluate(config: ConfigFile = HERE, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
     """Measure the trained model, as it will be served, on the test part."""
     return _until("evaluate", config, fresh, set_, json)
 
 
-def register(config: ConfigFile, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
+def register(config: ConfigFile = HERE, /, *, fresh: Fresh = False, set_: Overrides = (), json: Json = False) -> int:
     """Give the trained model a version number, without traffic."""
     return _until("register", config, fresh, set_, json)
 

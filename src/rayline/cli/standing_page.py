@@ -46,7 +46,8 @@ def service_line(service: ServiceStanding) -> str:
         return f"running at {service.url}"
     if service.last_seen is None:
         return "not running"
-    return f"not running; last seen {moment(service.last_seen)} with {service.replicas} replicas"
+    replicas = f"{service.replicas} replica{'' if service.replicas == 1 else 's'}"
+    return f"not running; last seen {moment(service.last_seen)} with {replicas}"
 
 
 def moment(at: float) -> str:

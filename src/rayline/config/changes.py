@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from rayline.config.reading import plain
+
 
 def changes(recorded: Mapping[str, Any], section: Struct, name: str) -> tuple[str, ...]:
     """Return ``name.key old -> new`` for each setting that differs, deep ones by their own keys.
@@ -17,7 +19,7 @@ def changes(recorded: Mapping[str, Any], section: Struct, name: str) -> tuple[st
         section: the section as it is.
         name: what stands before each key.
     """
-    return tuple(_changes(recorded, msgspec.json.decode(msgspec.json.encode(section)), name))
+    return tuple(_changes(recorded, plain(section), name))
 
 
 def _changes(before: Any, now: Any, name: str) -> list[str]:

@@ -104,9 +104,15 @@ def typed(raw: Mapping[str, Any], section: type[Each], what: str) -> Each:
 
 
 def plain(section: Struct) -> dict[str, Any]:
-    """Return a section as JSON-ready values: what is logged, hashed and written."""
-    value: dict[str, Any] = msgspec.to_builtins(section)
+    """Return a section as the values that JSON has: what is logged, hashed and written."""
+    value: dict[str, Any] = _lists(msgspec.to_builtins(section))
     return value
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(each) for key, each in value.items()}
+    return [_lists(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:

@@ -135,7 +135,7 @@ def test_an_unknown_service_names_the_nearest(
     assert "Did you mean 'table'?" in said
 
 
-@pytest.mark.parametrize("arguments", [["rum"], ["run"], ["run", "a.yaml", "--frehs"], ["rollout", "begin", "x"]])
+@pytest.mark.parametrize("arguments", [["rum"], ["run", "a.yaml", "--frehs"], ["rollout", "begin", "x"]])
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, said = told(capsys, *arguments)
     assert code == 2

@@ -191,6 +191,22 @@ def test_the_page_and_its_json_tell_the_same(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / ".rayline" / "cluster.json").exists()
 
 
+def test_the_file_that_lies_here_or_that_the_variable_names_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["plan", "--json"]) == 2
+    assert "configuration 'rayline.yaml' does not exist. `rayline init" in capsys.readouterr().err
+    loaded(tmp_path, 1)
+    assert run(["plan", "--json"]) == 0
+    here = json.loads(capsys.readouterr().out)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("RAYLINE_CONFIG", str(tmp_path / "rayline.yaml"))
+    assert run(["plan", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == here["steps"]
+
+
 def test_a_run_that_can_never_fit_ends_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
