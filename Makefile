@@ -31,8 +31,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto tests/unit tests/contracts tests/architecture tests/golden
 	$(BIN)/python -m pytest $(BESIDE) tests/ray
 	$(BIN)/python -m pytest $(BESIDE) tests/docs tests/e2e
-	$(MAKE) test-feast
-	$(MAKE) test-kserve
+	$(MAKE) -j 2 test-feast test-kserve
 
 # Feast needs an older pandas than ours: its packages lie in an environment of their own, before those of $(VENV).
 test-feast: $(FEAST)/.ready
@@ -46,7 +45,7 @@ test-kserve: $(READY) $(KSERVE)/.ready
 test-services: $(READY)
 	$(MAKE) -j 2 $(SERVICES)/.ready $(AIRFLOW)/.ready
 	tests/services/packages.sh
-	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest $(BESIDE) tests/services/test_team*.py tests/services/test_[!t]*.py
+	PYTHONPATH=$(CURDIR)/src $(SERVICES)/bin/python -m pytest $(BESIDE) tests/services/test_[st]*.py tests/services/test_[!st]*.py
 	$(MAKE) test-airflow
 
 # Airflow brings a hundred packages of its own: it reads cluster/airflow as a process of an environment of its own.
@@ -68,7 +67,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt torch==2.13.0
 	@$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --editable '.[dev]'
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring files for other Pythons
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # some bring files for other Pythons
 	@touch $(READY)
 
 # An environment of its own: the packages of a list of pins before those of $(VENV).
