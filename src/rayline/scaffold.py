@@ -39,8 +39,18 @@ class Scaffold:
     leakage: tuple[Leak, ...] = ()
 
 
-def scaffold(source: str, *, target: str, name: str | None, out: Path, force: bool = False) -> Scaffold:
+def scaffold(
+    source: str, *, target: str, name: str | None, out: Path, force: bool = False, port: int = 8000
+) -> Scaffold:
     """Infer schema and task from a table and write ``rayline.yaml`` and ``schema.yaml``.
+
+    Args:
+        source: the table, by path, glob or URI.
+        target: the column to predict.
+        name: of the project; None takes the table's.
+        out: the folder for both files, made where it is not there.
+        force: replaces what is there.
+        port: the service's.
 
     Raises:
         ConfigError: there is a configuration already, or the name is not usable.
@@ -60,7 +70,7 @@ def scaffold(source: str, *, target: str, name: str | None, out: Path, force: bo
     table = read_table(data, head=too_large(data))
     inferred = infer(table, target)
     chosen = name or _name_of(source)
-    text = _document(chosen, _seen_from(out, source), table.num_rows, inferred)
+    text = _document(chosen, _seen_from(out, source), table.num_rows, inferred, port)
     split = parse(yaml.safe_load(text)).data.split
     leaks = (*told(inferred.dropped), *split_leaks(table, inferred.schema, split))
     out.mkdir(parents=True, exist_ok=True)
@@ -71,7 +81,7 @@ def scaffold(source: str, *, target: str, name: str | None, out: Path, force: bo
     return Scaffold(file, schema_file, chosen, table.num_rows, inferred, leaks)
 
 
-def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:
+def _document(name: str, source: str, rows: int, inferred: Inferred, port: int) -> str:
     schema = inferred.schema
     lines = [
         f"# Rayline project '{name}'. Run it with: rayline run {FILE_NAME}",
@@ -122,7 +132,7 @@ def _document(name: str, source: str, rows: int, inferred: Inferred) -> str:
         "#     model.hidden: {choose: [[32], [64, 32], [128, 64]]}",
         "",
         "service:",
-        "  port: 8000  # http://127.0.0.1:8000/" + name,
+        f"  port: {port}  # http://127.0.0.1:{port}/{name}",
         "  replicas: 1",
         "",
         "rollout:  # how the next version takes over; without traffic it waits: no data, no verdict",

@@ -23,11 +23,12 @@ def init(
     name: Annotated[str | None, Parameter(help="The project's name; default: the file's.")] = None,
     out: Annotated[Path, Parameter(help="The folder for the configuration.")] = Path(),
     force: Annotated[bool, Parameter(help="Replace a configuration that is there.", negative=())] = False,
+    port: Annotated[int, Parameter(help="Where the service is to answer.")] = 8000,
 ) -> int:
     """Infer schema and task from a table and write a configuration that runs as it stands."""
     from rayline.scaffold import scaffold
 
-    show.scaffolded(scaffold(data, target=target, name=name, out=out, force=force))
+    show.scaffolded(scaffold(data, target=target, name=name, out=out, force=force, port=port))
     return 0
 
 

@@ -74,6 +74,14 @@ def test_init_writes_what_runs_as_it_stands(tmp_path: Path, capsys: pytest.Captu
     assert "id" in capsys.readouterr().out
 
 
+def test_init_takes_the_services_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = written(tmp_path, GOOD)
+    code, said = told(capsys, "init", table, "--target", "label", "--out", str(tmp_path / "out"), "--port", "80000")
+    assert (code, "service.port" in said, (tmp_path / "out").exists()) == (2, True, False)
+    assert run(["init", table, "--target", "label", "--out", str(tmp_path), "--port", "8123"]) == 0
+    assert config.load(tmp_path / "rayline.yaml").service.port == 8123
+
+
 @pytest.mark.parametrize("header", ["on", "1st", "größe", "a: b", "null", "it's", '"q"', "# x", "- y", "{z}"])
 def test_init_writes_any_column_name_as_valid_yaml(tmp_path: Path, header: str) -> None:
     quoted = '"' + header.replace('"', '""') + '"'
