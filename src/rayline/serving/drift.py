@@ -14,7 +14,9 @@ from rayline.serving.observation import ArmStats
 from rayline.serving.yardstick import MISSING, OTHER, Ruler, Yardstick
 
 LEAST_ROWS = 50
-"""Fewer than these tell nothing."""
+LEAST_EACH = 5
+"""Fewer rows than these, or than so many for each outcome on average, tell nothing (the rule of Cochran 1952): what
+chance gives is larger than what is taken off for it, and a column of a hundred levels looks moved."""
 MOST_COLUMNS = 40
 """That are shown of a version, those that moved most: each is a series of Prometheus."""
 MOST_LISTED = 100
@@ -73,8 +75,11 @@ def _columns(stats: ArmStats, yardstick: Yardstick) -> dict[str, float]:
     for column, counts in stats.feature_counts.items():
         ruler = yardstick.columns.get(column)
         present = {label: rows for label, rows in counts.items() if label != MISSING and rows > 0}
-        if ruler is not None and sum(present.values()) >= LEAST_ROWS:
-            found[column] = distance(present, _expected(ruler, yardstick.shares[column]))
+        if ruler is None:
+            continue
+        shares = _expected(ruler, yardstick.shares[column])
+        if _enough(present, shares):
+            found[column] = distance(present, shares)
     ranked = sorted(found, key=lambda column: (-found[column], column))[:MOST_COLUMNS]
     return {column: found[column] for column in sorted(ranked)}
 
@@ -90,6 +95,11 @@ def _expected(ruler: Ruler, shares: Sequence[float]) -> dict[str, float]:
 
 def _apart(counts: Mapping[str, int], others: Mapping[str, int]) -> float | None:
     rows = sum(others.values())
-    if min(rows, sum(counts.values())) < LEAST_ROWS:
+    if not (_enough(counts, others) and _enough(others, counts)):
         return None
     return distance(counts, {outcome: count / rows for outcome, count in others.items()}, rows)
+
+
+def _enough(counts: Mapping[str, int], others: Mapping[str, float]) -> bool:
+    outcomes = {outcome for each in (counts, others) for outcome, value in each.items() if value}
+    return sum(counts.values()) >= max(LEAST_ROWS, LEAST_EACH * len(outcomes))

@@ -74,6 +74,22 @@ def test_few_rows_and_unknown_columns_tell_nothing() -> None:
     assert drift_of({1: arm(age={"0": LEAST_ROWS - 1}, size=SAME)}, 1, YARDSTICK)[1].columns == {}
 
 
+def test_a_column_of_many_levels_tells_nothing_until_each_could_have_come_often_enough() -> None:
+    levels = tuple(f"l{number:02d}" for number in range(90))
+    stick = Yardstick(
+        {"town": Ruler.counting("town", "categorical", levels=levels)}, {"town": tuple([1 / 90] * len(levels))}
+    )
+    chance = np.random.default_rng(5)
+    few, enough = (
+        {key: int(n) for key, n in zip(levels, chance.multinomial(rows, [1 / 90] * 90), strict=True)}
+        for rows in (449, 450)
+    )
+    assert drift_of({1: arm(town=few)}, 1, stick)[1].columns == {}
+    assert drift_of({1: arm(town=enough)}, 1, stick)[1].columns["town"] < 0.2
+    half = dict.fromkeys(levels[:45], 10)
+    assert drift_of({1: arm(town=half)}, 1, stick)[1].columns["town"] > 0.5
+
+
 def test_a_canary_is_compared_with_the_stable_version() -> None:
     stats = {
         1: ArmStats(prediction_counts={"yes": 500, "no": 500}),
