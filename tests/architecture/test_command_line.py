@@ -10,7 +10,7 @@ import pytest
 from rayline.cli.app import app
 
 FROZEN = {
-    "init": ["DATA", "--target", "--name", "--out", "--force"],
+    "init": ["DATA", "--target", "--name", "--out", "--force", "--port"],
     "doctor": ["CONFIG", "--address", "--manifests", "--json"],
     "plan": ["CONFIG", "--address", "--set", "--json"],
     "run": ["CONFIG", "--fresh", "--set", "--json"],
