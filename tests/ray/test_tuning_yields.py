@@ -43,22 +43,22 @@ def serve_running() -> Iterator[Any]:
 
 
 def test_trials_leave_the_reserve_free_and_give_way_in_the_processor_too(tmp_path: Path) -> None:
-    seen: dict[int, int] = {}
+    seen: set[tuple[int, int]] = set()
     ended: set[int] = set()
 
     def look(number: int, report: Any) -> None:
         for pid in set(workers()) - ended:
             with suppress(ProcessLookupError):
-                seen[pid] = os.getpriority(os.PRIO_PROCESS, pid)
+                seen.add((pid, os.getpriority(os.PRIO_PROCESS, pid)))
 
     found = study(tmp_path / "one", ClusterConfig(reserve_cpus=1), trials=3, on_epoch=look)
     assert len(found.trials) == 3
     assert len(seen) == 1, "more than one worker, though a CPU was to stay free"
-    (low,) = seen.values()
-    ended.update(seen)
+    ((worker, low),) = seen
+    ended.add(worker)
     seen.clear()
     study(tmp_path / "two", ClusterConfig(reserve_cpus=1, priority="normal"), trials=2, on_epoch=look)
-    (normal,) = seen.values()
+    ((_, normal),) = seen
     assert low == min(19, normal + 10)
     with pytest.raises(ClusterError, match=r"2 of them are left to services \(cluster\.reserve_cpus\)"):
         study(tmp_path / "three", ClusterConfig(reserve_cpus=2))

@@ -17,7 +17,9 @@ Manifests = Annotated[
 
 
 def doctor(
-    config: Annotated[Path | None, Parameter(help="The project's YAML file; default: rayline.yaml here.")] = None,
+    config: Annotated[
+        Path | None, Parameter(help="The project's YAML file; default: rayline.yaml here.", env_var="RAYLINE_CONFIG")
+    ] = None,
     /,
     *,
     address: Address = None,

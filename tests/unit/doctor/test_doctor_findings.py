@@ -198,3 +198,13 @@ def test_the_exit_code_and_the_page_tell_of_what_failed(
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
     assert [each["check"] for each in told["checks"]] == ["config", "cluster files"]
+
+
+def test_the_file_that_the_variable_names_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAYLINE_CONFIG", "elsewhere.yaml")
+    monkeypatch.setattr("rayline.doctor.family.FAMILY", (ConfigCheck(),))
+    assert run(["doctor", "--json"]) == 3
+    assert "'elsewhere.yaml' does not exist" in capsys.readouterr().out
