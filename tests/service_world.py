@@ -50,6 +50,7 @@ class World:
         """Have a version go bad from now on; with an empty word, be well again."""
         path = self.bundles[number].path
         file = path.with_name(path.name + ".fault")
+        file.with_suffix(".hangs").unlink(missing_ok=True)
         if what:
             file.write_text(what)
         else:

@@ -19,7 +19,10 @@ TARGET = "rayline.registry.bundle"
 
 
 def _apply(file, answer):
-    fault = file.read_text().strip()
+    try:
+        fault = file.read_text().strip()
+    except FileNotFoundError:
+        return answer
     if fault.startswith("slow"):
         time.sleep(float(fault.split()[1]))
     elif fault == "raise":
@@ -40,7 +43,7 @@ class _Faulty:
 
     def __call__(self, matrix):
         answer = self._network(matrix)
-        return _apply(self._fault, answer) if self._fault.exists() else answer
+        return _apply(self._fault, answer)
 
     def __getattr__(self, name):
         return getattr(self._network, name)
