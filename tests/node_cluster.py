@@ -181,7 +181,7 @@ def node_cluster(
         found.close()
 
 
-def until(read: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+def until(read: Callable[[], Any], what: str, seconds: float = 180.0) -> Any:
     """Return the first true value that ``read`` gives; fail when none came in ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (value := read()):

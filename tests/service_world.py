@@ -21,7 +21,7 @@ from rayline.serving.plan import LiveVersion
 from rayline.serving.service import Service, deploy
 from registry_examples import make_bundle, real_table
 
-DEADLINE = 40.0
+DEADLINE = 120.0
 PAUSE_S = 0.01  # what is killed and comes back beside the clients needs the processors, too
 FAULTY = Path(__file__).parent / "faulty_versions"
 
@@ -50,16 +50,16 @@ class World:
         """Have a version go bad from now on; with an empty word, be well again."""
         path = self.bundles[number].path
         file = path.with_name(path.name + ".fault")
-        file.with_suffix(".hangs").unlink(missing_ok=True)
+        file.with_suffix(".stands").unlink(missing_ok=True)
         if what:
             file.write_text(what)
         else:
             file.unlink(missing_ok=True)
 
-    def hangs(self, number: int) -> bool:
-        """Whether a call of a version with the fault ``hang`` has come to stand still."""
+    def stands(self, number: int) -> bool:
+        """Whether a call of a version has come to stand still since its fault, ``hang`` or ``slow``, was set."""
         path = self.bundles[number].path
-        return path.with_name(path.name + ".hangs").exists()
+        return path.with_name(path.name + ".stands").exists()
 
     def predict(self, **headers: str) -> httpx.Response:
         named = {key.replace("_", "-"): value for key, value in headers.items()}

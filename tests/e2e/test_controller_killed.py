@@ -47,7 +47,7 @@ def settings(folder: Path, port: int, **changes: Any) -> Config:
     )
 
 
-def until(read: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+def until(read: Callable[[], Any], what: str, seconds: float = 180.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := read()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"

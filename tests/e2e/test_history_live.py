@@ -107,7 +107,7 @@ def live(project: Path) -> Iterator[tuple[Service, Bundle]]:
 
 
 def ask(service: Service, rows: list[dict[str, Any]]) -> httpx.Response:
-    return httpx.post(f"{service.url}/predict", json={"rows": rows}, timeout=10)
+    return httpx.post(f"{service.url}/predict", json={"rows": rows}, timeout=40)
 
 
 def test_the_columns_that_a_request_leaves_out_are_looked_up(

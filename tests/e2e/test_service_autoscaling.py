@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,13 +29,13 @@ def test_replicas_come_with_the_load_and_go_with_it_and_no_request_fails(world: 
     assert replicas(world) == 1
     world.fault(1, "slow 0.2")  # a fifth of a second a pass: eight clients are eight requests under way
     with Load(world, clients=8) as load:
-        wait_for(lambda: replicas(world) == 2, "a second replica", 60)
+        wait_for(lambda: replicas(world) == 2, "a second replica")
         seen = len(load.answers)
         load.more(50)
         assert len(load.answers) > seen
     world.fault(1, "")
     with Load(world, clients=1) as quiet:
-        wait_for(lambda: replicas(world) == 1, "the second replica to go", 90)
+        wait_for(lambda: replicas(world) == 1, "the second replica to go")
         quiet.more(20)
     for each in (load, quiet):
         assert each.errors == []
@@ -50,6 +49,6 @@ def test_a_replica_that_stops_answers_what_is_under_way(world: World) -> None:
     world.fault(2, "slow 4")
     with ThreadPoolExecutor() as threads:
         asked = threads.submit(world.predict, x_rayline_version="2")
-        time.sleep(0.5)  # it is with the replica by now, and stays for four seconds
+        wait_for(lambda: world.stands(2), "the request to be with the replica, where it stays for four seconds")
         world.service.delete()
         assert asked.result(30).status_code == 200

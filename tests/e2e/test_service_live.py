@@ -25,7 +25,7 @@ from rayline.serving.service import Service, deploy
 from registry_examples import make_bundle, real_table
 
 PORT = 18150
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Live:
 
     def post(self, path: str, body: object, **headers: str) -> httpx.Response:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
-        return httpx.post(f"{self.service.url}/{path}", json=body, headers=named, timeout=10)
+        return httpx.post(f"{self.service.url}/{path}", json=body, headers=named, timeout=40)
 
     def predict(self, **headers: str) -> httpx.Response:
         return self.post("predict", {"rows": self.rows[:1]}, **headers)
@@ -113,7 +113,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         body = {"rows": self.live.rows[:1]}
-        with httpx.Client(base_url=self.live.service.url, timeout=10) as client:
+        with httpx.Client(base_url=self.live.service.url, timeout=40) as client:
             while not self._stop.is_set():
                 said = [self._ask(client, body)]
                 while said[-1] is not None and len(said) < self.tries:
@@ -168,7 +168,7 @@ def test_bad_requests_are_told_why(live: Live) -> None:
     assert live.post("predict", {"rows": [row]}).json()["column"] == "mean area"
     assert live.post("predict", {"rows": []}).status_code == 422
     assert live.predict(x_rayline_version="9").status_code == 404
-    assert httpx.get(f"{live.service.url}/v2/health/ready").json() == {"ready": True}
+    assert httpx.get(f"{live.service.url}/v2/health/ready", timeout=40).json() == {"ready": True}
 
 
 def test_a_weight_change_under_load_is_with_every_replica_when_it_returns(live: Live) -> None:

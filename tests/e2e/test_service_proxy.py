@@ -25,17 +25,17 @@ from rayline.serving.service import deploy
 port, storage, path, digest, rows = int(sys.argv[1]), *sys.argv[2:6]
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 service = deploy("iris", ServiceConfig(port=port, ingress="proxy"), storage, LiveVersion(7, path, digest))
-reply = httpx.post(service.url + "/predict", json={"rows": json.loads(rows)}, headers={"x-session-id": "s"}, timeout=10)
-bad = httpx.post(service.url + "/predict", json={"rows": []}, timeout=10)
+reply = httpx.post(service.url + "/predict", json={"rows": json.loads(rows)}, headers={"x-session-id": "s"}, timeout=40)
+bad = httpx.post(service.url + "/predict", json={"rows": []}, timeout=40)
 truth = {"request_id": reply.json()["request_id"], "label": [one["label"] for one in reply.json()["predictions"]]}
-told = httpx.post(service.url + "/feedback", json=truth, timeout=10)
+told = httpx.post(service.url + "/feedback", json=truth, timeout=40)
 stats = service.observe().since(None)[7]
 facts = {
     "status": reply.status_code, "body": reply.json(), "ids": reply.headers.get_list("x-request-id"),
     "bad": bad.status_code, "told": told.json()["status"], "requests": stats.requests, "correct": stats.correct,
 }
 service.delete()
-facts["after"] = httpx.get(service.url + "/", timeout=10).status_code
+facts["after"] = httpx.get(service.url + "/", timeout=40).status_code
 serve.shutdown()
 ray.shutdown()
 print("FACTS " + json.dumps(facts))

@@ -27,7 +27,7 @@ from recording_app import state_of
 from registry_examples import make_bundle, mixed_table
 
 PORT = 21310
-DEADLINE = 40.0
+DEADLINE = 120.0
 SERVICE = "rents"
 
 
@@ -40,13 +40,13 @@ class Live:
     rows: list[dict[str, Any]]
 
     def predict(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        answer = httpx.post(f"{self.service.url}/predict", json={"rows": rows}, timeout=10)
+        answer = httpx.post(f"{self.service.url}/predict", json={"rows": rows}, timeout=40)
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         return body
 
     def tell(self, request_id: str, labels: list[float]) -> httpx.Response:
-        return httpx.post(f"{self.service.url}/feedback", json={"request_id": request_id, "label": labels}, timeout=10)
+        return httpx.post(f"{self.service.url}/feedback", json={"request_id": request_id, "label": labels}, timeout=40)
 
     def stats(self, number: int) -> ArmStats:
         return self.service.observe().since(None).get(number, ArmStats())

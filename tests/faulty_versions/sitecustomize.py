@@ -2,7 +2,7 @@
 
 A bundle runs no code of its own, so the fault is put where its network is called: what the file beside the bundle's
 folder (``BUNDLE.fault``) says at that moment is done: ``slow SECONDS``, ``raise``, ``kill``, ``nan`` or ``hang``. A
-call that hangs leaves ``BUNDLE.hangs`` behind first.
+call that stands still leaves ``BUNDLE.stands`` behind first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ def _apply(file, answer):
         fault = file.read_text().strip()
     except FileNotFoundError:
         return answer
+    if fault.startswith(("slow", "hang")):
+        file.with_suffix(".stands").touch()
     if fault.startswith("slow"):
         time.sleep(float(fault.split()[1]))
     elif fault == "raise":
@@ -32,7 +34,6 @@ def _apply(file, answer):
     elif fault == "nan":
         answer = answer * float("nan")
     elif fault == "hang":
-        file.with_suffix(".hangs").touch()
         time.sleep(3600)
     return answer
 
