@@ -41,7 +41,7 @@ from rich.table import Table
 
 from rayline.config import CategoricalConfig, ColumnConfig, FeaturesConfig, NumericConfig
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 
 NUMBERS = tuple(f"number_{place}" for place in range(20))

@@ -36,9 +36,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rayline.features.blocks import in_blocks, quiet
-from rayline.features.exchange import joined
-from rayline.features.join import join_tables
-from rayline.features.tables import JoinSpec
+from rayline.features.joins.exchange import joined
+from rayline.features.joins.join import join_tables
+from rayline.features.joins.tables import JoinSpec
 
 DAY = 86_400_000_000
 COLUMNS = ("a", "b", "c", "d", "count", "segment")

@@ -39,7 +39,7 @@ from rich.table import Table
 
 from rayline.config import DataConfig, FeaturesConfig, ModelConfig, ServiceConfig
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import infer
+from rayline.features.schemas.inference import infer
 from rayline.features.sources import read_table
 from rayline.registry.bundle import Bundle, write_bundle
 from rayline.serving.ingress import ingress_environment

@@ -39,8 +39,8 @@ from rich.table import Table
 
 from rayline.config import FeaturesConfig
 from rayline.features.facts import DataFacts
-from rayline.features.identity import PartFacts
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
+from rayline.features.splits.identity import PartFacts
 from rayline.registry.mlflow_store import MlflowStore
 from rayline.registry.spool import Spool, Tracking
 from rayline.registry.store import Point, now_ms

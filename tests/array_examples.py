@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from rayline.config import FeaturesConfig, ImageConfig, TextConfig, VectorConfig
 from rayline.features.feature_set import FeatureSet
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.schemas.schema import ColumnSchema, Schema
 from rayline.registry.bundle import Bundle, write_bundle
 from registry_examples import parts, weights
 

@@ -31,7 +31,7 @@ from rayline.config import (
     VectorConfig,
 )
 from rayline.features.feature_set import FeatureSet
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.schemas.schema import ColumnSchema, Schema
 from rayline.features.transform import FittedFeatureSet
 
 EXAMPLES: Counter[str] = Counter()

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from rayline.features import packing
-from rayline.features.schema import digest_of
+from rayline.features.schemas.schema import digest_of
 
 Change = Callable[[Path, Path], None]
 EVIL: dict[str, Change] = {}

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rayline.config import CategoricalConfig, FeaturesConfig, ModelConfig, NumericConfig, Task, TrainConfig
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 from rayline.model import family_of
 from rayline.training.spec import TrainData, TrainSpec

@@ -11,8 +11,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from rayline.config import WindowConfig
-from rayline.features.keys import key_text, moment
-from rayline.features.tables import JoinSpec
+from rayline.features.joins.keys import key_text, moment
+from rayline.features.joins.tables import JoinSpec
 
 Row = Mapping[str, Any]
 

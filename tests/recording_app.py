@@ -12,10 +12,10 @@ import pyarrow as pa
 from protocol_app import TAG, App
 from rayline.config import CaptureConfig, FeaturesConfig
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import infer
 from rayline.features.reference import reference_of
 from rayline.features.request_rows import request_rows
-from rayline.features.schema import Schema
+from rayline.features.schemas.inference import infer
+from rayline.features.schemas.schema import Schema
 from rayline.features.state import FitState
 from rayline.serving.feedback import Answers, Feedback
 from rayline.serving.late_truth import LateTruth

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from rayline.config import DataConfig, FeaturesConfig, ModelConfig, parse
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import infer
+from rayline.features.schemas.inference import infer
 from rayline.features.sources import read_table
 from rayline.features.transform import FittedFeatureSet
 from rayline.model import outputs_for

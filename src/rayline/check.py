@@ -19,9 +19,9 @@ from rayline.errors import ConfigError, RaylineError
 from rayline.project import Project
 
 if TYPE_CHECKING:
-    from rayline.features.findings import Anomaly
-    from rayline.features.leakage_report import Leak
-    from rayline.features.schema import Schema
+    from rayline.features.checks.findings import Anomaly
+    from rayline.features.leakage.report import Leak
+    from rayline.features.schemas.schema import Schema
 
 Whose = Literal["file", "features", "data"]
 
@@ -88,12 +88,12 @@ def check(
         NotFoundError, DataError: a source cannot be read, or gives no schema.
         ConfigError: the schema file is wrong, or there is none to update.
     """
-    from rayline.features.checking import look
-    from rayline.features.inference import inputs_of
-    from rayline.features.leakage_report import leakage
-    from rayline.features.split import inputs_beside
-    from rayline.features.swaps import swaps
-    from rayline.features.validation import Judge
+    from rayline.features.checks.checking import look
+    from rayline.features.checks.swaps import swaps
+    from rayline.features.checks.validation import Judge
+    from rayline.features.leakage.report import leakage
+    from rayline.features.schemas.inference import inputs_of
+    from rayline.features.splits.split import inputs_beside
 
     if update and config.validate.schema is None:
         raise ConfigError("there is no schema file to update: `rayline init` writes one, and validate.schema names it.")
@@ -112,7 +112,7 @@ def check(
         leaks = leakage(looked.head, inputs_of(schema, config.features), config.data.split)
     proposal = None
     if update:
-        from rayline.features.proposal import proposed
+        from rayline.features.schemas.proposal import proposed
 
         proposal = _proposal(config, proposed(schema, looked.seen, looked.findings, environment))
     broken = past is not None or any(each.policy == "fail" for each in anomalies)
@@ -138,9 +138,9 @@ def known_schema(config: Config) -> Schema | None:
 
 
 def _schema(config: Config) -> tuple[Schema, Whose]:
-    from rayline.features.checking import suggested_schema
-    from rayline.features.history import table_with_history
-    from rayline.features.schema_file import configured_schema
+    from rayline.features.checks.checking import suggested_schema
+    from rayline.features.joins.history import table_with_history
+    from rayline.features.schemas.schema_file import configured_schema
     from rayline.features.sources import read_table, too_large
 
     written = configured_schema(config)
@@ -154,8 +154,8 @@ def _schema(config: Config) -> tuple[Schema, Whose]:
 
 
 def _proposal(config: Config, schema: Schema) -> Proposal:
-    from rayline.features.schema_file import parsed_schema
-    from rayline.features.schema_text import revised_text
+    from rayline.features.schemas.schema_file import parsed_schema
+    from rayline.features.schemas.schema_text import revised_text
 
     file = Path(config.validate.schema or "")
     before = file.read_text(encoding="utf-8")
@@ -166,7 +166,7 @@ def _proposal(config: Config, schema: Schema) -> Proposal:
 
 def _describes(features: FeaturesConfig, schema: Schema) -> bool:
     """Tell whether the schema could be of this configuration, whatever the data: it may have been edited since."""
-    from rayline.features.inference import raw_columns
+    from rayline.features.schemas.inference import raw_columns
 
     declared = {name: kind for name, kind in raw_columns(features).items() if name not in features.drop}
     kinds = {column.name: column.kind for column in schema.columns}

@@ -197,7 +197,7 @@ def _data(config: Config, made: Mapping[str, Any]) -> Data:
 
 
 def _order(part: str) -> int:
-    from rayline.features.split import PARTS
+    from rayline.features.splits.split import PARTS
 
     return PARTS.index(part) if part in PARTS else len(PARTS)
 

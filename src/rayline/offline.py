@@ -49,7 +49,7 @@ def predict_file(project: Project, selector: str | None, rows: Path, out: Path) 
     import pyarrow.parquet as parquet
 
     from rayline.features.blocks import fold, in_blocks
-    from rayline.features.history import completed_table
+    from rayline.features.joins.history import completed_table
     from rayline.features.sources import read_table
     from rayline.registry.bundle import Bundle
 

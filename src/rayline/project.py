@@ -167,7 +167,7 @@ class Project:
         from rayline.features import prepared
         from rayline.features.kinds.function import sources_of
         from rayline.features.pipeline import input_digest
-        from rayline.features.schema_file import configured_schema
+        from rayline.features.schemas.schema_file import configured_schema
 
         config = self.config
         kept = (config.registry.tracking_uri, config.registry.experiment)

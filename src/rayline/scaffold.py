@@ -13,9 +13,9 @@ from rayline.config import DataConfig, parse
 from rayline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rayline.features.inference import Inferred
-    from rayline.features.leakage_report import Leak
-    from rayline.features.schema import ColumnSchema
+    from rayline.features.leakage.report import Leak
+    from rayline.features.schemas.inference import Inferred
+    from rayline.features.schemas.schema import ColumnSchema
 
 FILE_NAME = "rayline.yaml"
 SCHEMA_NAME = "schema.yaml"
@@ -56,10 +56,10 @@ def scaffold(
         ConfigError: there is a configuration already, or the name is not usable.
         DataError: the table cannot be read, has no such target, or nothing to learn from.
     """
-    from rayline.features.inference import infer
-    from rayline.features.leakage_report import split_leaks, told
-    from rayline.features.proposal import with_limits
-    from rayline.features.schema_text import schema_text
+    from rayline.features.leakage.report import split_leaks, told
+    from rayline.features.schemas.inference import infer
+    from rayline.features.schemas.proposal import with_limits
+    from rayline.features.schemas.schema_text import schema_text
     from rayline.features.sources import read_table, too_large
 
     file, schema_file = out / FILE_NAME, out / SCHEMA_NAME

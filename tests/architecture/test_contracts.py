@@ -19,7 +19,7 @@ DOORS = {
     "mlflow": {"registry/mlflow_store.py", "registry/mlflow_door.py", "registry/pyfunc.py"},
     "optuna": {"tuning/samplers.py", "tuning/schedulers.py", "tuning/importance.py"},
     "xgboost": {"libraries/boosting.py", "training/families/xgboost.py"},
-    "feast": {"features/feast.py"},
+    "feast": {"features/joins/feast.py"},
 }
 
 THROUGH_ANOTHER = {"cmaes": r"samplers\.CmaEsSampler"}

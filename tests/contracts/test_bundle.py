@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from rayline.config import CategoricalConfig, FeaturesConfig
 from rayline.errors import BundleError, NotFoundError, RowError
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 from rayline.registry.bundle import Bundle, write_bundle
 from rayline.registry.manifest import FORMAT, MANIFEST
 from registry_examples import fitted, make_bundle, mixed_table, model_config, parts, real_table, weights

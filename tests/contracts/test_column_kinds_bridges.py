@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from rayline.config import ColumnConfig, FeaturesConfig, FunctionConfig, SklearnConfig
 from rayline.errors import RowError
-from rayline.features.canonical import level_text
 from rayline.features.feature_set import FeatureSet
 from rayline.features.kinds.lookup import LookupColumn
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.reading.canonical import level_text
+from rayline.features.schemas.schema import ColumnSchema, Schema
 from rayline.features.state import merge_all
 from rayline.features.transform import FittedFeatureSet
 

@@ -11,10 +11,10 @@ import pytest
 
 from protocol_app import TAG, App
 from rayline.errors import BundleError
+from rayline.features.joins.windows import WindowSpec
 from rayline.features.online.declared import HistoryNeed, TableNeed, WindowNeed
 from rayline.features.online.opening import VARIABLE, open_store
 from rayline.features.online.seam import OnlineStore
-from rayline.features.windows import WindowSpec
 from rayline.registry.bundle import Bundle
 from rayline.registry.manifest import HISTORY
 from rayline.serving.feedback import Answers, Feedback

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from protocol_app import TAG
-from rayline.features.arrow_values import READERS
+from rayline.features.reading.arrow_values import READERS
 from rayline.serving.capture_files import capture_files
 from rayline.serving.captured import captured
 from rayline.serving.yardstick import OTHER

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rayline.errors import BundleError, NotFoundError, TrackingRefused, UsageError
 from rayline.features.facts import DataFacts
-from rayline.features.identity import PartFacts
+from rayline.features.splits.identity import PartFacts
 from rayline.registry.bundle import Bundle
 from rayline.registry.memory import MemoryStore
 from rayline.registry.mlflow_store import MlflowStore

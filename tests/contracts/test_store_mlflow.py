@@ -20,7 +20,7 @@ import pytest
 
 from rayline.errors import TrackingError
 from rayline.features.facts import DataFacts
-from rayline.features.identity import PartFacts
+from rayline.features.splits.identity import PartFacts
 from rayline.registry.mlflow_store import MlflowStore
 from registry_examples import make_bundle, mixed_table, real_table
 

@@ -14,8 +14,8 @@ import pytest
 from feast_repository import EPOCH, Repo, labels_table, moments
 from rayline.config import parse
 from rayline.errors import ConfigError, DataError, NotFoundError
-from rayline.features.feast_table import FeastTable, feast_tables
-from rayline.features.history import history_digest, table_with_history
+from rayline.features.joins.feast_table import FeastTable, feast_tables
+from rayline.features.joins.history import history_digest, table_with_history
 
 
 def config(source: str, **given: Any) -> Any:

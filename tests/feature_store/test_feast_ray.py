@@ -10,9 +10,10 @@ import pytest
 
 from feast_repository import Repo, labels_table
 from rayline.config import parse
-from rayline.features import exchange, sources
+from rayline.features import sources
 from rayline.features.blocks import in_blocks
-from rayline.features.history import table_with_history, with_history
+from rayline.features.joins import exchange
+from rayline.features.joins.history import table_with_history, with_history
 
 VIEWS = ("driver_stats", "driver_ties")
 

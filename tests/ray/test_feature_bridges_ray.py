@@ -28,7 +28,7 @@ from rayline.errors import ConfigError, RowError
 from rayline.features.blocks import in_blocks, quiet
 from rayline.features.bridges.from_ray import from_ray
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -15,15 +15,15 @@ from ray.data.expressions import col
 
 from rayline.config import Config, WindowConfig, parse
 from rayline.errors import DataError
-from rayline.features import exchange as exchange_module
 from rayline.features.blocks import in_blocks
-from rayline.features.exchange import joined, windowed
-from rayline.features.history import with_history
-from rayline.features.join import join, join_tables
+from rayline.features.joins import exchange as exchange_module
+from rayline.features.joins.exchange import joined, windowed
+from rayline.features.joins.history import with_history
+from rayline.features.joins.join import join, join_tables
+from rayline.features.joins.tables import JoinSpec
+from rayline.features.joins.windows import window_groups, with_windows
 from rayline.features.pipeline import prepare
-from rayline.features.split import POSITION
-from rayline.features.tables import JoinSpec
-from rayline.features.windows import window_groups, with_windows
+from rayline.features.splits.split import POSITION
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

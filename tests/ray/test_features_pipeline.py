@@ -16,13 +16,13 @@ from rayline.config import CategoricalConfig, Config, DataConfig, FeaturesConfig
 from rayline.errors import DataError, NotFoundError, ValidationFailed
 from rayline.features import pipeline, sources
 from rayline.features.blocks import fold, in_blocks
+from rayline.features.checks.validation import validate
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
 from rayline.features.pipeline import Prepared, input_digest, prepare
-from rayline.features.proposal import with_limits
-from rayline.features.schema_text import schema_text
+from rayline.features.schemas.inference import schema_for
+from rayline.features.schemas.proposal import with_limits
+from rayline.features.schemas.schema_text import schema_text
 from rayline.features.sources import read_dataset, read_table
-from rayline.features.validation import validate
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

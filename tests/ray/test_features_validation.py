@@ -15,10 +15,10 @@ from rayline.check import check
 from rayline.config import Config, DataConfig, FeaturesConfig, PoliciesConfig, ValidateConfig
 from rayline.errors import ValidationFailed
 from rayline.features import sources
-from rayline.features.inference import infer
 from rayline.features.pipeline import Prepared, prepare
-from rayline.features.proposal import with_limits
-from rayline.features.schema_text import schema_text
+from rayline.features.schemas.inference import infer
+from rayline.features.schemas.proposal import with_limits
+from rayline.features.schemas.schema_text import schema_text
 from rayline.project import Project
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -12,8 +12,8 @@ import pytest
 from rayline import experiment
 from rayline.config import Config, DataConfig, FeaturesConfig, TuneConfig
 from rayline.errors import DataError, TrainingFailed
-from rayline.features.identity import PartFacts
 from rayline.features.prepared import DataFacts, Prepared
+from rayline.features.splits.identity import PartFacts
 from rayline.registry.memory import MemoryStore
 from rayline.registry.spool import Tracking
 from rayline.registry.store import UsedData

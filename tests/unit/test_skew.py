@@ -19,8 +19,8 @@ from broken_rows import DOES_NOT_START, OFF_BY_A_THOUSANDTH, UNKNOWN_TAKEN_FOR_M
 from rayline.config import CategoricalConfig, ColumnKind, FeaturesConfig
 from rayline.errors import CheckFailed, SkewFound
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
 from rayline.features.request_rows import request_rows
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 from rayline.model import build_module
 from rayline.registry.bundle import Bundle, write_bundle

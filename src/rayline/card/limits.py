@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.evaluation.gates import Judgement
-from rayline.features import arrow_values
+from rayline.features.reading import arrow_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
 
 RARE_ROWS = 50
 MOST_NAMED = 8

@@ -11,8 +11,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from rayline.check import Checked
-    from rayline.features.findings import Anomaly
-    from rayline.features.leakage_report import Leak
+    from rayline.features.checks.findings import Anomaly
+    from rayline.features.leakage.report import Leak
 
 COLOURS = {"fail": "red", "quarantine": "magenta", "warn": "yellow"}
 SCHEMA_OF = {
@@ -66,7 +66,7 @@ def diff(console: Console, text: str) -> None:
 
 def as_values(done: Checked, applied: bool) -> dict[str, Any]:
     """Return a check as JSON-ready values."""
-    from rayline.features.findings import counts
+    from rayline.features.checks.findings import counts
 
     return {
         "valid": done.valid,

@@ -19,7 +19,7 @@ from rayline.evaluation.gates import Judged, behaved
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
     from rayline.features.transform import FittedFeatureSet
     from rayline.registry.predictor import Predictions, Predictor
 

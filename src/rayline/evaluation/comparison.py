@@ -23,7 +23,7 @@ from rayline.evaluation.slices import Slice, named_slices
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
     from rayline.features.transform import FittedFeatureSet
     from rayline.registry.predictor import Predictions, Predictor
 

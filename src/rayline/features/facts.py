@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rayline.features.identity import PartFacts
+from rayline.features.splits.identity import PartFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from rayline.config import READ_KINDS, ColumnConfig, ColumnKind, FeaturesConfig, column_config, kind_of, plain
 from rayline.errors import ConfigError, DataError, suggestion
-from rayline.features.batch import Batch
-from rayline.features.inference import feature_inputs
 from rayline.features.kinds import Feature, Observed, kind_named
 from rayline.features.observe import observe
-from rayline.features.schema import ColumnSchema, Schema, digest_of
+from rayline.features.reading.batch import Batch
+from rayline.features.schemas.inference import feature_inputs
+from rayline.features.schemas.schema import ColumnSchema, Schema, digest_of
 from rayline.features.state import ColumnState, FitState, merge_all
 from rayline.features.threads import LARGE, ROWS, each, is_large
 from rayline.features.transform import FittedFeatureSet

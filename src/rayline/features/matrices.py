@@ -18,8 +18,8 @@ from rayline import storage
 from rayline.errors import NotFoundError
 from rayline.features.blocks import over
 from rayline.features.kinds import FittedColumn
-from rayline.features.parts import PartFile, Parts
-from rayline.features.schema import digest_of
+from rayline.features.schemas.schema import digest_of
+from rayline.features.splits.parts import PartFile, Parts
 from rayline.features.threads import is_large
 from rayline.features.transform import FittedFeatureSet
 

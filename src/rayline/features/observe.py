@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features.arrow_values import Values
-from rayline.features.schema import ColumnSchema
+from rayline.features.reading.arrow_values import Values
+from rayline.features.schemas.schema import ColumnSchema
 from rayline.features.sketches import Distinct, Levels, Moments, Quantiles, Sketch
 from rayline.features.sketches.quantiles import grid_of
 from rayline.features.state import ColumnState

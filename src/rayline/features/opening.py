@@ -12,7 +12,7 @@ from rayline.config import DataConfig
 from rayline.errors import ConfigError, DataError
 from rayline.features.blocks import ROWS_PER_BLOCK, fold, in_blocks
 from rayline.features.sources import parts_of, read_dataset, read_table, too_large
-from rayline.features.split import FILE_PART, PARTS, POSITION
+from rayline.features.splits.split import FILE_PART, PARTS, POSITION
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,27 +17,27 @@ from typing import TYPE_CHECKING, Any
 from rayline import storage
 from rayline.config import Config, plain
 from rayline.features.blocks import ROWS_PER_BLOCK, over
-from rayline.features.divide import divide
+from rayline.features.checks.findings import counts, merge_findings
+from rayline.features.checks.quarantine import FOLDER as QUARANTINE
+from rayline.features.checks.validation import Judge
 from rayline.features.facts import DataFacts
 from rayline.features.feature_set import FeatureSet, Wanted
-from rayline.features.findings import counts, merge_findings
-from rayline.features.history import history_digest, with_history
-from rayline.features.inference import inputs_of, schema_for
-from rayline.features.leakage_report import refuse_leaks
+from rayline.features.joins.history import history_digest, with_history
+from rayline.features.leakage.report import refuse_leaks
 from rayline.features.matrices import stored_matrices, write_matrices
 from rayline.features.observed import Observations
 from rayline.features.opening import open_source
-from rayline.features.parts import OBSERVED, SAMPLE, PartFile, Parts
 from rayline.features.prepared import Prepared, replacing, write_sample, write_values
-from rayline.features.quarantine import FOLDER as QUARANTINE
 from rayline.features.reference import reference_of
-from rayline.features.schema import Schema, digest_of
-from rayline.features.schema_file import configured_schema
+from rayline.features.schemas.inference import inputs_of, schema_for
+from rayline.features.schemas.schema import Schema, digest_of
+from rayline.features.schemas.schema_file import configured_schema
 from rayline.features.sources import source_digest
-from rayline.features.split import inputs_beside, plan_split, without_marks
+from rayline.features.splits.divide import divide
+from rayline.features.splits.parts import OBSERVED, SAMPLE, PartFile, Parts
+from rayline.features.splits.split import inputs_beside, plan_split, without_marks
 from rayline.features.state import FitState, merge_all
 from rayline.features.threads import is_large
-from rayline.features.validation import Judge
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayline.features.canonical import level_order
-from rayline.features.schema import Schema
+from rayline.features.reading.canonical import level_order
+from rayline.features.schemas.schema import Schema
 from rayline.features.state import ColumnState, FitState
 
 if TYPE_CHECKING:

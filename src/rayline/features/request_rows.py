@@ -6,7 +6,7 @@ from datetime import date, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from rayline.features.schema import Schema
+from rayline.features.schemas.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from rayline.config import Task
 from rayline.errors import RowError, SchemaError, nearest, suggestion
-from rayline.features import arrow_values
-from rayline.features.batch import Batch
 from rayline.features.kinds import FittedColumn, kind_named
 from rayline.features.kinds.elements import ArrayColumn
 from rayline.features.kinds.levels import LevelColumn
 from rayline.features.kinds.numeric import NumericBlock, NumericColumn
 from rayline.features.kinds.seam import Filler
-from rayline.features.schema import Schema, digest_of
+from rayline.features.reading import arrow_values
+from rayline.features.reading.batch import Batch
+from rayline.features.schemas.schema import Schema, digest_of
 from rayline.features.threads import ROWS, each, is_large
 from rayline.features.upgrade import FORMAT, upgraded
 from rayline.model import InputGroup, InputLayout

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from rayline.config import Config, FeaturesConfig
 from rayline.errors import DataError, NotFoundError, RowError, shown
+from rayline.features.checks.validation import Judge
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import inputs_of, raw_columns, schema_for
-from rayline.features.leakage_report import refuse_leaks
+from rayline.features.leakage.report import refuse_leaks
 from rayline.features.matrices import rows_of
-from rayline.features.parts import PartFile, Parts
 from rayline.features.pipeline import observed, write_prepared
 from rayline.features.prepared import Prepared
-from rayline.features.schema import Schema
-from rayline.features.schema_file import configured_schema
-from rayline.features.split import inputs_beside
-from rayline.features.validation import Judge
+from rayline.features.schemas.inference import inputs_of, raw_columns, schema_for
+from rayline.features.schemas.schema import Schema
+from rayline.features.schemas.schema_file import configured_schema
+from rayline.features.splits.parts import PartFile, Parts
+from rayline.features.splits.split import inputs_beside
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ from rayline.errors import BundleError, SchemaError
 from rayline.features import packing
 from rayline.features.declared_sizes import refuse_absurd_sizes
 from rayline.features.online.declared import HistoryNeed
-from rayline.features.schema import digest_of
+from rayline.features.schemas.schema import digest_of
 from rayline.features.transform import FittedFeatureSet
 from rayline.registry import manifest as laws
 from rayline.registry.manifest import Manifest

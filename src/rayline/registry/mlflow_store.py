@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rayline.features.facts import DataFacts
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
     from rayline.registry.bundle import Bundle
 
 DATABASE = "mlflow.db"

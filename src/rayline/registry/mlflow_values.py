@@ -13,7 +13,7 @@ from rayline.registry.store import UsedData, Version, used_data
 
 if TYPE_CHECKING:
     from rayline.features.facts import DataFacts
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
 
 PARENT_TAG = "mlflow.parentRunId"
 CONTEXT_TAG = "mlflow.data.context"

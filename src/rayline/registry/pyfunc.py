@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayline.features.schema import ColumnSchema
+from rayline.features.schemas.schema import ColumnSchema
 from rayline.registry.bundle import Bundle
 from rayline.registry.networks import PACKAGES
 from rayline.registry.predictor import Predictor

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rayline.features.facts import DataFacts
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
 
 DRAIN_SECONDS = 10.0  # without any progress, at the end of a run
 START_SECONDS = 2.0

@@ -141,7 +141,7 @@ class Delivery:
 
 def _log_datasets(store: Store, run_id: str, facts: Mapping[str, Any], schema: dict[str, Any]) -> None:
     from rayline.features.facts import DataFacts
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
 
     store.log_datasets(run_id, DataFacts.from_json(facts), Schema.from_json(schema))
 

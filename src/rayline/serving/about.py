@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import rayline
-from rayline.features.schema import ColumnSchema
+from rayline.features.schemas.schema import ColumnSchema
 from rayline.serving import openapi
 from rayline.serving.host import LONGEST_NUMBER, Host
 from rayline.serving.oip_answer import outputs_of

@@ -23,7 +23,7 @@ from rayline.serving.names import service_folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from rayline.features.schema import Schema
+    from rayline.features.schemas.schema import Schema
     from rayline.registry.bundle import Bundle
 
 REQUEST, ROW, KEY, VERSION, ARM = "_request_id", "_row", "_key", "_version", "_arm"

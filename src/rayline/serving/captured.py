@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayline import storage as kept
 from rayline.errors import ServiceError
-from rayline.features import canonical
+from rayline.features.reading import canonical
 from rayline.serving.capture_files import AT, PREDICTION, REQUEST, ROW, capture_files
 from rayline.serving.names import service_folder
 

@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features.arrow_values import LIMIT
 from rayline.features.kinds.numeric import NumericColumn
+from rayline.features.reading.arrow_values import LIMIT
 from rayline.serving.protocol import Row, Value
 
 if TYPE_CHECKING:

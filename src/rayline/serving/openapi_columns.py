@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from functools import reduce
 from typing import Any
 
-from rayline.features.schema import ColumnSchema, Schema
-from rayline.features.tensor_values import LIMIT
+from rayline.features.reading.tensor_values import LIMIT
+from rayline.features.schemas.schema import ColumnSchema, Schema
 from rayline.serving.served import Served
 
 Json = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from msgspec.structs import astuple
 
-from rayline.features import arrow_values, canonical
-from rayline.features.schema import ColumnSchema
+from rayline.features.reading import arrow_values, canonical
+from rayline.features.schemas.schema import ColumnSchema
 from rayline.serving.batching import Rows
 from rayline.serving.decoding import TypedRows
 

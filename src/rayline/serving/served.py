@@ -247,7 +247,7 @@ def _cost(call: Callable[[], object]) -> float:
 
 
 def _class_text(label: object) -> str | None:
-    from rayline.features import canonical
+    from rayline.features.reading import canonical
 
     try:
         return canonical.level_text(label)

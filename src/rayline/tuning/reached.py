@@ -9,7 +9,7 @@ from typing import Any
 from rayline.config import CONFIG_OF, Config, Space, column_config, kind_of, typed, with_values
 from rayline.config.values import BUILDER, COLUMNS, USE, column_key
 from rayline.errors import ConfigError, suggestion
-from rayline.features.inference import feature_inputs
+from rayline.features.schemas.inference import feature_inputs
 from rayline.tuning.conditions import ancestors, applies, mentioned, ordered, plain_value, points, settings_of
 from rayline.tuning.keys import DROP, KIND, builders_for, settings_of_kind
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from rayline.config import READ_KINDS, Config, FeaturesConfig, Space, column_config, kind_of, plain, with_values
 from rayline.errors import DataError, RaylineError
-from rayline.features.schema import digest_of
+from rayline.features.schemas.schema import digest_of
 from rayline.features.threads import is_large
 from rayline.training.spec import TrainData, TrainSpec
 from rayline.tuning.space import feature_points, settings_of

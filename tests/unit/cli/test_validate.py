@@ -11,8 +11,8 @@ import yaml
 from rayline import config
 from rayline.cli.app import run
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
 from rayline.features.prepared import DataFacts, replacing, write_values
+from rayline.features.schemas.inference import schema_for
 from rayline.features.sources import read_table
 from rayline.ledger import Record
 from rayline.project import Project

@@ -9,7 +9,7 @@ import pytest
 
 from rayline import config
 from rayline.cli.app import run
-from rayline.features.schema_file import read_schema
+from rayline.features.schemas.schema_file import read_schema
 from rayline.project import Project
 
 GOOD = "id,size,colour,label\n" + "".join(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rayline.config import EvaluateConfig, GateConfig, SliceConfig
 from rayline.errors import ConfigError
 from rayline.evaluation.comparison import Answers, check, judged, sample_of
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.schemas.schema import ColumnSchema, Schema
 from rayline.registry.predictor import Predictions
 
 CHAMPION = "champion v1"

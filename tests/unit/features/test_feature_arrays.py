@@ -12,10 +12,10 @@ import pytest
 from rayline.config import FeaturesConfig, ImageConfig, VectorConfig
 from rayline.errors import DataError, RowError
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import infer, schema_for
+from rayline.features.reading.tensor_values import arrays, shape_of
 from rayline.features.reference import reference_of
-from rayline.features.schema import Schema
-from rayline.features.tensor_values import arrays, shape_of
+from rayline.features.schemas.inference import infer, schema_for
+from rayline.features.schemas.schema import Schema
 
 N = 60
 CHANCE = np.random.default_rng(23)

@@ -52,8 +52,8 @@ from rayline.config import (
 from rayline.errors import ConfigError, DataError, RowError
 from rayline.features.bridges.from_sklearn import from_sklearn
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
 from rayline.features.kinds.lookup import LookupColumn
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"

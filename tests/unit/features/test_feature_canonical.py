@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.features.canonical import instant, level_order, level_text, number, truth
+from rayline.features.reading.canonical import instant, level_order, level_text, number, truth
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from rayline.config import CategoricalConfig, FeaturesConfig, Task, TextConfig
 from rayline.errors import DataError, SchemaError
-from rayline.features.batch import Batch
 from rayline.features.feature_set import FeatureSet
 from rayline.features.kinds.hashed import bucket_of
 from rayline.features.kinds.text import Grams
-from rayline.features.schema import ColumnSchema, Schema
+from rayline.features.reading.batch import Batch
+from rayline.features.schemas.schema import ColumnSchema, Schema
 from rayline.features.transform import FittedFeatureSet
 
 CLASSES: dict[Task, tuple[str, ...]] = {"binary": ("a", "b"), "multiclass": ("a", "b", "c"), "regression": ()}

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from rayline.config import load, parse
 from rayline.config.history import feast_place
 from rayline.errors import ConfigError, EnvironmentFailed, NotFoundError
-from rayline.features.history import table_with_history
-from rayline.features.join import join_tables
-from rayline.features.tables import JoinSpec
+from rayline.features.joins.history import table_with_history
+from rayline.features.joins.join import join_tables
+from rayline.features.joins.tables import JoinSpec
 
 
 def config(**join: Any) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from rayline.config import FeaturesConfig, FunctionConfig
 from rayline.errors import ConfigError, DataError, RowError, SchemaError
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
 from rayline.features.kinds.function import source_of, sources_of
 from rayline.features.recorded import Plan, prove, record
 from rayline.features.recorded.operations import OPERATIONS
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 
 Function = Callable[..., Any]

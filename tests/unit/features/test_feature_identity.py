@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayline.features.hashing import row_hashes
-from rayline.features.identity import PartFacts, RowSums
+from rayline.features.splits.identity import PartFacts, RowSums
 from registry_examples import mixed_table
 
 NAMES = ("b", "a")

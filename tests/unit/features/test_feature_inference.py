@@ -10,8 +10,8 @@ import pytest
 
 from rayline.config import DataConfig, FeaturesConfig, NumericConfig
 from rayline.errors import ConfigError, DataError, RowError
-from rayline.features.inference import infer, schema_for
-from rayline.features.schema import Schema
+from rayline.features.schemas.inference import infer, schema_for
+from rayline.features.schemas.schema import Schema
 from rayline.features.sources import read_table
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from history_examples import joined_by_loop, keys, numbers, table_of, times
 from rayline.config import load, parse
 from rayline.errors import ConfigError, DataError, RowError
-from rayline.features.history import completed_table, history_digest, table_with_history
-from rayline.features.join import join, join_tables
-from rayline.features.tables import JoinSpec
+from rayline.features.joins.history import completed_table, history_digest, table_with_history
+from rayline.features.joins.join import join, join_tables
+from rayline.features.joins.tables import JoinSpec
 
 ROW = {"k": pa.string(), "n": pa.int64(), "at": pa.int64()}
 FEATURE = {"k": pa.string(), "n": pa.int64(), "t": pa.int64(), "v": pa.float64(), "w": pa.string()}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rayline.config import CategoricalConfig, FeaturesConfig, NumericConfig
 from rayline.features import feature_set, kernels, threads, transform
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 from rayline.features.sketches import Distinct, Moments, Quantiles
 
 numbers = st.floats(-1e99, 1e99) | st.integers(-5, 5).map(float) | st.just(-0.0) | st.floats(-1e-300, 1e-300)

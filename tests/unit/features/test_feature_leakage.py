@@ -10,8 +10,8 @@ import pytest
 
 from rayline.config import Config, DataConfig, FeaturesConfig, PoliciesConfig, SplitConfig, ValidateConfig
 from rayline.errors import ValidationFailed
-from rayline.features.inference import infer, schema_for
-from rayline.features.leakage_report import Leak, leakage, refuse_leaks, told
+from rayline.features.leakage.report import Leak, leakage, refuse_leaks, told
+from rayline.features.schemas.inference import infer, schema_for
 from rayline.features.sources import read_table
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from history_examples import table_of
 from rayline.config import Config, WindowConfig, parse
 from rayline.errors import EnvironmentFailed, NotFoundError, RowError, SchemaError, UsageError
-from rayline.features.join import join_tables
+from rayline.features.joins.join import join_tables
+from rayline.features.joins.tables import JoinSpec
+from rayline.features.joins.windows import window_groups, with_windows
 from rayline.features.online.declared import HistoryNeed, TableNeed, WindowNeed
 from rayline.features.online.latest import LatestRows, Tails
 from rayline.features.online.lookup import Lookup
 from rayline.features.online.materialize import materialize, needs_ray
 from rayline.features.online.record import key_bytes
 from rayline.features.online.seam import Found, Key, Value
-from rayline.features.tables import JoinSpec
-from rayline.features.windows import window_groups, with_windows
 
 FEATURE = {"k": pa.string(), "t": pa.int64(), "v": pa.float64()}
 SPEC = JoinSpec("f", ("k",), "t", "at", 4_000_000, ("v",), "f_")

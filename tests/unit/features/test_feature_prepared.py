@@ -12,9 +12,9 @@ import pytest
 from rayline.config import CategoricalConfig, FeaturesConfig
 from rayline.errors import DataError, NotFoundError
 from rayline.features.feature_set import FeatureSet
-from rayline.features.identity import PartFacts
-from rayline.features.inference import schema_for
 from rayline.features.prepared import DataFacts, Prepared, write_sample, write_values
+from rayline.features.schemas.inference import schema_for
+from rayline.features.splits.identity import PartFacts
 
 FACTS = DataFacts(
     "table.csv",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from rayline.config import Config, DataConfig, FeaturesConfig, ValidateConfig
 from rayline.errors import ConfigError, NotFoundError
-from rayline.features.canonical import level_order, level_text
-from rayline.features.schema import ColumnSchema, Schema
-from rayline.features.schema_file import configured_schema, parsed_schema, read_schema
-from rayline.features.schema_text import revised_text, schema_text
+from rayline.features.reading.canonical import level_order, level_text
+from rayline.features.schemas.schema import ColumnSchema, Schema
+from rayline.features.schemas.schema_file import configured_schema, parsed_schema, read_schema
+from rayline.features.schemas.schema_text import revised_text, schema_text
 
 BASE = """\
 # ours

@@ -19,7 +19,7 @@ from rayline.config import FeaturesConfig, SklearnConfig
 from rayline.errors import BundleError
 from rayline.features.bridges.skops_state import packed, unpacked
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rayline.config import FeaturesConfig, SplitConfig, parse
 from rayline.errors import ConfigError, DataError
 from rayline.features.hashing import row_hashes
-from rayline.features.sizes import SplitSizes
-from rayline.features.split import FILE_PART, LEFT_OUT, POSITION, Look, SplitPlan, inputs_beside, plan_split
+from rayline.features.splits.sizes import SplitSizes
+from rayline.features.splits.split import FILE_PART, LEFT_OUT, POSITION, Look, SplitPlan, inputs_beside, plan_split
 
 ROWS = st.lists(
     st.fixed_dictionaries(

@@ -13,7 +13,7 @@ import pytest
 from rayline.config import CategoricalConfig, DatetimeConfig, FeaturesConfig, NumericConfig
 from rayline.errors import ConfigError, DataError, RowError, SchemaError
 from rayline.features.feature_set import FeatureSet
-from rayline.features.inference import schema_for
+from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 
 

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from rayline.config import PoliciesConfig, ValidateConfig
 from rayline.errors import ValidationFailed
-from rayline.features import twins
-from rayline.features.arrow_values import Values
-from rayline.features.batch import Batch
-from rayline.features.findings import Anomaly, Example, Findings, counts, merge_findings
+from rayline.features.checks import twins
+from rayline.features.checks.findings import Anomaly, Example, Findings, counts, merge_findings
+from rayline.features.checks.quarantine import QuarantineWriter
+from rayline.features.checks.rules import column_breaks
+from rayline.features.checks.twins import Twins
+from rayline.features.checks.validation import Judge, complete, find, refuse, validate
 from rayline.features.hashing import row_hashes
-from rayline.features.quarantine import QuarantineWriter
-from rayline.features.rules import column_breaks
-from rayline.features.schema import ColumnSchema, Schema
-from rayline.features.twins import Twins
-from rayline.features.validation import Judge, complete, find, refuse, validate
+from rayline.features.reading.arrow_values import Values
+from rayline.features.reading.batch import Batch
+from rayline.features.schemas.schema import ColumnSchema, Schema
 
 SCHEMA = Schema(
     (

@@ -14,8 +14,8 @@ from history_examples import keys, numbers, table_of, times, windowed_by_loop
 from rayline.config import WindowConfig, parse
 from rayline.config.history import microseconds
 from rayline.errors import ConfigError, RowError
-from rayline.features.rolling import aggregated
-from rayline.features.windows import with_windows
+from rayline.features.joins.rolling import aggregated
+from rayline.features.joins.windows import with_windows
 
 TYPES = {"k": pa.string(), "n": pa.int64(), "t": pa.int64(), "v": pa.float64()}
 AGGREGATES = ("mean", "sum", "min", "max", "count", "std", "last")

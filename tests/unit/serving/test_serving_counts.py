@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayline.errors import ConfigError
-from rayline.features.schema import ColumnSchema
+from rayline.features.schemas.schema import ColumnSchema
 from rayline.registry.predictor import Predictions
 from rayline.serving.comparing import compared
 from rayline.serving.counters import Counters, RowTruth

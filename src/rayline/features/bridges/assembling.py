@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from rayline.config import ColumnKind, FeaturesConfig, Task
 from rayline.errors import ConfigError, DataError
-from rayline.features.batch import Batch
-from rayline.features.canonical import level_text
-from rayline.features.inference import schema_for
 from rayline.features.kinds.inputs import Input, arrays_of
 from rayline.features.kinds.lookup import LookupColumn, Numbers
 from rayline.features.kinds.seam import FittedColumn
-from rayline.features.schema import Schema
+from rayline.features.reading.batch import Batch
+from rayline.features.reading.canonical import level_text
+from rayline.features.schemas.inference import schema_for
+from rayline.features.schemas.schema import Schema
 from rayline.features.sketches import Moments
 from rayline.features.transform import FittedFeatureSet
 

@@ -15,7 +15,7 @@ import numpy as np
 from rayline.errors import ConfigError
 from rayline.features.bridges import wrapped
 from rayline.features.kinds.seam import LARGEST, FittedColumn
-from rayline.features.schema import Schema
+from rayline.features.schemas.schema import Schema
 
 if TYPE_CHECKING:
     from rayline.features.transform import FittedFeatureSet

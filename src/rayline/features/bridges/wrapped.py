@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features import canonical
 from rayline.features.kinds.seam import FittedColumn
-from rayline.features.schema import Schema
+from rayline.features.reading import canonical
+from rayline.features.schemas.schema import Schema
 
 Doubles = NDArray[np.float64]
 

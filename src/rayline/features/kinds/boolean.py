@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
-from rayline.features.batch import Batch
 from rayline.features.kinds.seam import Feature, Filler, Kind, Observed, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import RULES
+from rayline.features.reading.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)

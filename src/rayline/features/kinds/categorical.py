@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayline.errors import SchemaError, suggestion
-from rayline.features.batch import Batch
 from rayline.features.kinds import hashed, levels, one_hot, target
 from rayline.features.kinds.seam import Extras, Feature, FittedColumn, Kind, Observed
 from rayline.features.kinds.vocabulary import setting_of
+from rayline.features.reading.batch import Batch
 
 ENCODINGS: dict[str, Kind] = {
     each.name: each

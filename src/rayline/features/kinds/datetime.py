@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.config import DatetimeConfig
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
-from rayline.features.batch import Batch
 from rayline.features.kinds.seam import Extras, Feature, Filler, Kind, Observed, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import RULES
+from rayline.features.reading.batch import Batch
 from rayline.features.scales import Scale
 from rayline.features.sketches import Moments
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features.arrow_values import rule
-from rayline.features.batch import Batch
 from rayline.features.kinds.seam import LARGEST, Filler, read
+from rayline.features.reading.arrow_values import rule
+from rayline.features.reading.batch import Batch
+from rayline.features.reading.tensor_values import one_array
 from rayline.features.scales import FARTHEST
-from rayline.features.tensor_values import one_array
 
 NUMBERS = 1 << 17  # scaled at a time: the double-precision intermediates stay in the processor's cache
 

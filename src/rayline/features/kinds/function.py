@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from rayline.config import FeaturesConfig, FunctionConfig, SklearnConfig
 from rayline.errors import ConfigError
-from rayline.features.arrow_values import LIMIT
-from rayline.features.batch import Batch
 from rayline.features.imported import imported
 from rayline.features.kinds.inputs import Doubles, Input, arrays_of, inputs_of, row_reader
 from rayline.features.kinds.numeric import IDENTITY
 from rayline.features.kinds.seam import Extras, Feature, Filler, Kind, Observed
+from rayline.features.reading.arrow_values import LIMIT
+from rayline.features.reading.batch import Batch
 from rayline.features.recorded import Plan, Recorded, prove, record
 from rayline.features.recorded.expression import expression
 from rayline.features.scales import Scale
-from rayline.features.schema import digest_of
+from rayline.features.schemas.schema import digest_of
 from rayline.features.sketches import Moments
 
 PATH = re.compile(r"[\w.]+:\w+")  # anything else is a formula

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.errors import ConfigError, RowError
-from rayline.features import canonical
-from rayline.features.arrow_values import LIMIT, RULES
-from rayline.features.batch import Batch
-from rayline.features.canonical import LONGEST_NUMBER, NUMBER
 from rayline.features.kinds.datetime import MICROSECONDS_A_DAY
 from rayline.features.kinds.seam import Feature, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import LIMIT, RULES
+from rayline.features.reading.batch import Batch
+from rayline.features.reading.canonical import LONGEST_NUMBER, NUMBER
 
 Doubles = NDArray[np.float64]
 RowReader = Callable[[Mapping[str, Any]], list[float]]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features.batch import Batch
-from rayline.features.canonical import level_order
 from rayline.features.kinds.seam import Feature, Filler, Kind, Observed
 from rayline.features.kinds.vocabulary import kept_levels, levels_of, setting_of, slot_reader, slots_of
+from rayline.features.reading.batch import Batch
+from rayline.features.reading.canonical import level_order
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.errors import ConfigError, RowError
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
-from rayline.features.batch import Batch
 from rayline.features.kinds.seam import Feature, Filler, FittedColumn, Kind, Observed, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import RULES
+from rayline.features.reading.batch import Batch
 
 Numbers = tuple[float, ...]
 

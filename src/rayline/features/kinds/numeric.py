@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from rayline.config import NumericConfig
 from rayline.errors import RowError
-from rayline.features import canonical
-from rayline.features.arrow_values import LIMIT, RULES, Values
-from rayline.features.batch import Batch
 from rayline.features.kinds.seam import LARGEST, MISSING, Extras, Feature, Filler, Kind, Observed, Writer, mark, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import LIMIT, RULES, Values
+from rayline.features.reading.batch import Batch
 from rayline.features.scales import Scale
 from rayline.features.sketches import Moments
 from rayline.features.state import ColumnState

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
-from rayline.features.batch import Batch
-from rayline.features.canonical import level_order
 from rayline.features.kinds.seam import MISSING, UNKNOWN, Feature, Filler, Kind, Observed, Writer, mark, read
 from rayline.features.kinds.vocabulary import is_int, kept_levels, slots_of
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import RULES
+from rayline.features.reading.batch import Batch
+from rayline.features.reading.canonical import level_order
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rayline.config import ColumnConfig, kind_of
 from rayline.errors import RowError
-from rayline.features.batch import Batch
-from rayline.features.schema import ColumnSchema
+from rayline.features.reading.batch import Batch
+from rayline.features.schemas.schema import ColumnSchema
 from rayline.features.sketches import Sketch
 from rayline.features.state import ColumnState
 

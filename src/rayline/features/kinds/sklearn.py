@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from rayline.config import SklearnConfig
 from rayline.errors import ConfigError, DataError, suggestion
-from rayline.features.arrow_values import LIMIT
-from rayline.features.batch import Batch
 from rayline.features.imported import imported
 from rayline.features.kinds.function import depends, function_column, restored
 from rayline.features.kinds.inputs import Doubles, Input, arrays_of, inputs_of, row_reader
 from rayline.features.kinds.seam import LARGEST, Extras, Feature, Filler, FittedColumn, Kind, Observed
+from rayline.features.reading.arrow_values import LIMIT
+from rayline.features.reading.batch import Batch
 from rayline.features.recorded import Plan, Recorded
 from rayline.features.sketches import Sample
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.errors import DataError
-from rayline.features.batch import Batch, target_names
 from rayline.features.kinds.seam import Extras, Feature, Filler, Kind, Observed
 from rayline.features.kinds.vocabulary import kept_levels, setting_of, slot_reader, slots_of
+from rayline.features.reading.batch import Batch, target_names
 from rayline.features.sketches import Moments, TargetSums
 from rayline.features.sketches.targets import ABSENT
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.config import TextConfig
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
-from rayline.features.batch import Batch
 from rayline.features.kinds.hashed import bucket_of
 from rayline.features.kinds.seam import Extras, Feature, Filler, Kind, Observed, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import RULES
+from rayline.features.reading.batch import Batch
+from rayline.features.reading.values import Values
 from rayline.features.sketches import Documents
-from rayline.features.values import Values
 
 WORDS = re.compile(r"(?u)\b\w\w+\b")
 SPACES = re.compile(r"\s\s+")

@@ -7,9 +7,9 @@ from typing import cast
 
 from rayline.config import VectorConfig
 from rayline.errors import DataError
-from rayline.features.batch import Batch
 from rayline.features.kinds.elements import ArrayColumn, divided, standardised
 from rayline.features.kinds.seam import Extras, Feature, Kind, Observed
+from rayline.features.reading.batch import Batch
 from rayline.features.sketches import VectorMoments
 
 MOMENTS = "elements"

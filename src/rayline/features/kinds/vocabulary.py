@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayline.config import CategoricalConfig
-from rayline.features import canonical
-from rayline.features.arrow_values import RULES
-from rayline.features.canonical import LONGEST_NUMBER, level_order
 from rayline.features.kinds.seam import Feature, Observed, read
+from rayline.features.reading import canonical
+from rayline.features.reading.arrow_values import RULES
+from rayline.features.reading.canonical import LONGEST_NUMBER, level_order
+from rayline.features.reading.values import Values
 from rayline.features.sketches import Levels
-from rayline.features.values import Values
 
 
 def setting_of(feature: Feature) -> CategoricalConfig:

@@ -8,9 +8,9 @@ from typing import Any
 
 from rayline.config import Config
 from rayline.errors import SchemaError
-from rayline.features.join import taken
-from rayline.features.tables import tables_of
-from rayline.features.windows import WindowSpec, window_groups
+from rayline.features.joins.join import taken
+from rayline.features.joins.tables import tables_of
+from rayline.features.joins.windows import WindowSpec, window_groups
 
 FORMAT = 1
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from rayline.config.history import feast_place
 from rayline.errors import ConfigError, EnvironmentFailed, RaylineError, UsageError
-from rayline.features.feast import KeyKind, Repository, View
-from rayline.features.keys import key_text
+from rayline.features.joins.feast import KeyKind, Repository, View
+from rayline.features.joins.keys import key_text
 from rayline.features.online.seam import Found, Key, OnlineStore, Value
 
 VARIABLE = (

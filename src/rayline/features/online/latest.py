@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.features.join import taken
-from rayline.features.keys import is_text, key_arrays, key_codes, time_array
+from rayline.features.joins.join import taken
+from rayline.features.joins.keys import is_text, key_arrays, key_codes, time_array
+from rayline.features.joins.tables import JoinSpec
+from rayline.features.joins.windows import WindowGroup, number_reader
 from rayline.features.online.seam import Key, Value
-from rayline.features.tables import JoinSpec
-from rayline.features.windows import WindowGroup, number_reader
 
 if TYPE_CHECKING:
     import pyarrow as pa

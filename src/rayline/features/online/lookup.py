@@ -13,10 +13,10 @@ from threading import Lock
 from typing import Any
 
 from rayline.errors import RowError
-from rayline.features.keys import KEY_RULE, TIME_RULE, key_text, moment
+from rayline.features.joins.keys import KEY_RULE, TIME_RULE, key_text, moment
+from rayline.features.joins.windows import WindowSpec
 from rayline.features.online.declared import HistoryNeed, TableNeed, WindowNeed
 from rayline.features.online.seam import Found, OnlineStore
-from rayline.features.windows import WindowSpec
 
 Row = Mapping[str, Any]
 Complete = dict[str, Any]
@@ -134,7 +134,7 @@ def _as_of(need: TableNeed | WindowNeed, found: Found | None, at: int) -> Comple
 def window_value(window: WindowSpec, found: Found | None, at: int) -> float | None:
     """Return a window over the kept rows strictly before ``at``; None where there is nothing, or too little was kept.
 
-    It is what ``rayline.features.windows`` gives a row of that time, as long as no other row has come since.
+    It is what ``rayline.features.joins.windows`` gives a row of that time, as long as no other row has come since.
     """
     nothing = 0.0 if window.aggregate == "count" else None
     if found is None:

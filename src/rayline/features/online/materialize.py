@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from rayline import storage
 from rayline.config import Config, plain
 from rayline.errors import UsageError
-from rayline.features.history import table_with_history
+from rayline.features.joins.history import table_with_history
+from rayline.features.joins.tables import FeatureTable, tables_of
+from rayline.features.joins.windows import WindowGroup, window_groups
 from rayline.features.online.declared import store_table
 from rayline.features.online.latest import Latest, LatestRows, Tails
 from rayline.features.online.opening import FOLDER, address_of
 from rayline.features.online.seam import OnlineStore
 from rayline.features.sources import read_dataset, read_table, source_digest, too_large
-from rayline.features.tables import FeatureTable, tables_of
-from rayline.features.windows import WindowGroup, window_groups
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,7 +157,7 @@ def _dataset(config: Config, group: WindowGroup) -> Any:
     dataset, names = read_dataset(config.data, schema), schema.names
     if all(name in names for name in (*group.by, group.time, *group.sources)):
         return dataset
-    from rayline.features.exchange import joined
+    from rayline.features.joins.exchange import joined
 
     for source in tables_of(config.features.join):
         dataset = joined(dataset, source.table() if source.small() else source.dataset(), source.spec)

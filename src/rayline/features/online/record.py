@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from rayline.errors import DataError, EnvironmentFailed
-from rayline.features.keys import key_text
+from rayline.features.joins.keys import key_text
 from rayline.features.online.seam import Found, Key, Value
 
 LONGEST_KEY = 400  # LMDB takes 511 bytes; a longer key is kept by its digest

@@ -1,0 +1,1 @@
+"""Columns of any physical type as values of one kind: of a whole Arrow column in one pass, and of one request."""
