@@ -35,14 +35,15 @@ from rich.table import Table
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from rayline.serving import fastlane, passing
-from rayline.serving.answering import Limits
-from rayline.serving.endpoint import Endpoint
-from rayline.serving.feedback import Answers, Feedback, FeedbackLog
-from rayline.serving.frontdoor import FrontDoor
 from rayline.serving.host import Host
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.http import fastlane
+from rayline.serving.http.endpoint import Endpoint
+from rayline.serving.http.frontdoor import FrontDoor
+from rayline.serving.records.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.replica import compute_on
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.versions import passing
+from rayline.serving.versions.answering import Limits
 from serve_overhead import bundle
 
 SERVICE = "one"

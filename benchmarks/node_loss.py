@@ -56,7 +56,7 @@ from rayline.registry.bundle import Bundle  # noqa: E402
 from rayline.rollout import commands  # noqa: E402
 from rayline.rollout.controller import Controller, actor_name  # noqa: E402
 from rayline.rollout.ports import LIVE  # noqa: E402
-from rayline.serving.ingress import ingress_environment  # noqa: E402
+from rayline.serving.http.ingress import ingress_environment  # noqa: E402
 from rayline.serving.service import Service  # noqa: E402
 
 NAME = "wine"

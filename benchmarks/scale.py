@@ -43,9 +43,9 @@ from rayline.rollout.plan import Plan
 from rayline.rollout.ports import Ports
 from rayline.rollout.steady import SteadyClock
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.live_state import LiveState
-from rayline.serving.observation import LATENCY_EDGES, ArmStats, Observation, SliceStats
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.records.observation import LATENCY_EDGES, ArmStats, Observation, SliceStats
+from rayline.serving.traffic.live_state import LiveState
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 
 SERVICE, COLUMNS, LEVELS, SLICES = "fleet", 30, 10, 5
 ONE, TWO = LiveVersion(1, "/bundles/1", "a" * 64), LiveVersion(2, "/bundles/2", "b" * 64)

@@ -42,9 +42,9 @@ from rayline.features.feature_set import FeatureSet
 from rayline.features.schemas.inference import infer
 from rayline.features.sources import read_table
 from rayline.registry.bundle import Bundle, write_bundle
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import deploy
+from rayline.serving.traffic.plan import LiveVersion
 
 HIDDEN = (64, 32)
 ARMS = ("bare", "one", "split")

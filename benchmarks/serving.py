@@ -44,9 +44,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rayline.config import CaptureConfig, ServiceConfig
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion, Mirror
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import deploy
+from rayline.serving.traffic.plan import LiveVersion, Mirror
 from serve_overhead import SCRIPT, Bare, Measured, bundle, spread, wrk
 
 HERE = Path(__file__).resolve().parent

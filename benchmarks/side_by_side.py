@@ -54,9 +54,9 @@ from rayline.config import (
     TuneConfig,
 )
 from rayline.model import InputLayout
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import deploy
+from rayline.serving.traffic.plan import LiveVersion
 from rayline.training.spec import TrainData, TrainSpec
 from serve_overhead import bundle, spread
 

@@ -106,8 +106,8 @@ def requests(count: int, rounds: int, folder: Path) -> dict[str, float]:
     from ray import serve
 
     from rayline.config import ServiceConfig
-    from rayline.serving.plan import LiveVersion
     from rayline.serving.service import deploy
+    from rayline.serving.traffic.plan import LiveVersion
     from registry_examples import make_bundle, real_table
 
     bundles = [make_bundle(folder / "bundles" / str(seed), real_table("binary"), seed=seed) for seed in (1, 2)]
@@ -196,7 +196,7 @@ def main() -> int:
     found = {"features_rows_per_cpu_s": features(rows, rounds), "training_rows_per_cpu_s": training(rows // 4, rounds)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        from rayline.serving.ingress import ingress_environment
+        from rayline.serving.http.ingress import ingress_environment
 
         os.environ.update(ingress_environment("127.0.0.1", PORT, temporary, "haproxy"))
         import ray

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rayline.serving.observation import LATENCY_EDGES, ArmStats, SliceStats
+from rayline.serving.records.observation import LATENCY_EDGES, ArmStats, SliceStats
 
 Arm = Callable[[np.random.Generator, int], ArmStats]
 """Draws the counts that a version would have for so many requests."""

@@ -42,9 +42,9 @@ from rayline.rollout.moves import acknowledged, begin
 from rayline.rollout.plan import Plan
 from rayline.rollout.policy import Seen, decide, wants_observation
 from rayline.rollout.state import RolloutState, SetWeights
-from rayline.serving.observation import ArmStats, Observation, SliceStats
-from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.router import choose
+from rayline.serving.records.observation import ArmStats, Observation, SliceStats
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.traffic.router import choose
 
 sys.path.insert(0, str(Path(__file__).parent))
 

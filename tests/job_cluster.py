@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayline.processes import descendants
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 
 DEADLINE_S = 240.0
 ATTEMPTS = 3

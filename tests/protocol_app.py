@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from array_examples import array_bundle
-from rayline.serving.access import Tokens
-from rayline.serving.answering import Limits
-from rayline.serving.endpoint import Endpoint
-from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.host import Host
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.http.access import Tokens
+from rayline.serving.http.endpoint import Endpoint
+from rayline.serving.records.feedback import Answers, Feedback, FeedbackLog
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.versions.answering import Limits
 from registry_examples import make_bundle, mixed_table, real_table
 
 TAG = "00c0ffee"

@@ -17,12 +17,12 @@ from rayline.features.request_rows import request_rows
 from rayline.features.schemas.inference import infer
 from rayline.features.schemas.schema import Schema
 from rayline.features.state import FitState
-from rayline.serving.feedback import Answers, Feedback
-from rayline.serving.late_truth import LateTruth
-from rayline.serving.observation import ArmStats
-from rayline.serving.plan import Mirror
-from rayline.serving.recording import Recording
-from rayline.serving.yardstick import Yardstick, write_yardstick
+from rayline.serving.records.feedback import Answers, Feedback
+from rayline.serving.records.late_truth import LateTruth
+from rayline.serving.records.observation import ArmStats
+from rayline.serving.records.recording import Recording
+from rayline.serving.records.yardstick import Yardstick, write_yardstick
+from rayline.serving.traffic.plan import Mirror
 from registry_examples import mixed_table, real_table
 
 SERVICE = "churn"

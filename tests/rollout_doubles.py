@@ -17,8 +17,8 @@ from rayline.config import Placement
 from rayline.errors import NotFoundError, ServiceError, StaleController, TrackingError
 from rayline.registry.store import Point, Version
 from rayline.rollout.ports import Ports
-from rayline.serving.observation import ArmStats, Observation, latency_bucket
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.records.observation import ArmStats, Observation, latency_bucket
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 SERVICE = "bikes"
 

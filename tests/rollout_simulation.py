@@ -22,8 +22,8 @@ from rayline.rollout.notes import SetAlias
 from rayline.rollout.plan import Analyse, Ask, Bake, Plan, SetWeight
 from rayline.rollout.policy import Seen, decide, tended, wants_external, wants_observation
 from rayline.rollout.state import Action, Load, Place, RolloutState, SetMirror, SetRoutes, SetWeights
-from rayline.serving.observation import ArmStats, Observation, ShadowStats
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.records.observation import ArmStats, Observation, ShadowStats
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 from rollout_doubles import arm
 
 SERVICE = "bikes"

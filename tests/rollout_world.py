@@ -13,8 +13,8 @@ from rayline.rollout.plan import Plan
 from rayline.rollout.state import RolloutState
 from rayline.rollout.steady import SteadyClock
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.observation import ArmStats
-from rayline.serving.plan import TrafficPlan
+from rayline.serving.records.observation import ArmStats
+from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import SERVICE, Cell, Hook, live_version, ports, quiet, serve
 
 

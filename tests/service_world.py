@@ -16,9 +16,9 @@ import httpx
 
 from rayline.config import ServiceConfig
 from rayline.registry.bundle import Bundle
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import Service, deploy
+from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, real_table
 
 DEADLINE = 120.0

@@ -24,7 +24,7 @@ from rayline.project import Project
 from rayline.release import live_version, service_url
 
 if TYPE_CHECKING:
-    from rayline.serving.plan import LiveVersion, TrafficPlan
+    from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 
 ARGUMENTS = ("config", "version")
 
@@ -47,12 +47,12 @@ def service(args: dict[str, str]) -> Any:
     import ray
 
     from rayline.registry.bundle import Bundle
-    from rayline.serving.access import refuse_open_host
-    from rayline.serving.first_plan import check_fits, keep_first_plan
-    from rayline.serving.ingress import LOOPBACK
-    from rayline.serving.plan import TrafficPlan
+    from rayline.serving.http.access import refuse_open_host
+    from rayline.serving.http.ingress import LOOPBACK
     from rayline.serving.service import bring_up_remote, write_record
     from rayline.serving.starting import bound_replicas, live_state
+    from rayline.serving.traffic.first_plan import check_fits, keep_first_plan
+    from rayline.serving.traffic.plan import TrafficPlan
 
     _check(args)
     project = Project(load(Path(args["config"])))

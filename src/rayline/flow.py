@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rayline.features.pipeline import Prepared
     from rayline.training.trainer import TrainData, TrainSpec
 
-TRYOUT = "rayline.serving.tryout"
+TRYOUT = "rayline.serving.versions.tryout"
 Stop = Literal["features", "train", "tune", "evaluate", "register", "release"]
 
 

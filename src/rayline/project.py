@@ -121,8 +121,8 @@ class Project:
 
     def connect(self) -> None:
         """Connect to Ray, starting a local cluster where none was named. Raises ``ClusterError``."""
-        from rayline.serving.frontdoor import requests_come_direct
-        from rayline.serving.ingress import chosen_ingress, ingress_environment
+        from rayline.serving.http.frontdoor import requests_come_direct
+        from rayline.serving.http.ingress import chosen_ingress, ingress_environment
 
         service = self.config.service
         if service.ingress == "auto" and chosen_ingress("auto") == "proxy":

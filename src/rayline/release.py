@@ -21,8 +21,8 @@ from rayline.project import Project
 
 if TYPE_CHECKING:
     from rayline.rollout.state import RolloutState
-    from rayline.serving.plan import LiveVersion
     from rayline.serving.service import Service
+    from rayline.serving.traffic.plan import LiveVersion
 
 NO_ACCESS = AccessConfig()
 
@@ -160,8 +160,8 @@ def check_address(project: Project) -> None:
         ClusterError: the port is taken.
         ServiceError: something answers there, and it is not a Rayline service.
     """
-    from rayline.serving.access import refuse_open_host
-    from rayline.serving.ingress import LOOPBACK, check_port
+    from rayline.serving.http.access import refuse_open_host
+    from rayline.serving.http.ingress import LOOPBACK, check_port
 
     service = project.config.service
     refuse_open_host(service.host, LOOPBACK, service.access)
@@ -266,7 +266,7 @@ def _elsewhere() -> bool:
 def live_version(project: Project, number: int) -> LiveVersion:
     """Fetch a registered version to where every replica can read it."""
     from rayline.registry.bundle import Bundle
-    from rayline.serving.plan import LiveVersion
+    from rayline.serving.traffic.plan import LiveVersion
 
     version = project.store.version(project.config.name, str(number))
     bundle = Bundle.load(project.store.fetch(version, project.storage / "served"))
@@ -294,7 +294,7 @@ def ask(url: str, access: AccessConfig = NO_ACCESS) -> dict[str, Any] | None:
         ConfigError, NotFoundError: a token's file is not as it must be.
         ServiceError: something answers, but it is not a Rayline service.
     """
-    from rayline.serving.access import Tokens
+    from rayline.serving.http.access import Tokens
 
     tokens = Tokens.read(access)
     token = tokens.administration or tokens.requests

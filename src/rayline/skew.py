@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rayline.features.transform import FittedFeatureSet
     from rayline.registry.bundle import Bundle
-    from rayline.serving.rehearsal import Rehearsed
+    from rayline.serving.versions.rehearsal import Rehearsed
 
 FEATURES_WITHIN = 1e-6  # of a feature's value, or absolute
 PREDICTIONS_WITHIN = 1e-5  # of a probability or of the target's standard deviation: a network amplifies its input
@@ -37,7 +37,10 @@ WAY_OUT = (
 )
 
 # The folder of this package comes last on the path, so that it hides nothing there.
-_START = "import sys; sys.path.append(sys.argv.pop(1)); from rayline.serving.rehearsal import main; main(sys.argv[1:])"
+_START = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from rayline.serving.versions.rehearsal import main; main(sys.argv[1:])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def compared(bundle: Bundle, rows: list[dict[str, Any]], offline: NDArray[np.flo
     """Compare what was served with what is expected, features first."""
     import numpy as np
 
-    from rayline.serving.rehearsal import outcomes
+    from rayline.serving.versions.rehearsal import outcomes
 
     features = bundle.features
     expected = outcomes(bundle.predictor().predict_matrix(offline))
@@ -162,7 +165,7 @@ def _in_a_fresh_process(bundle: Path, body: bytes) -> Rehearsed | str:
     import numpy as np
 
     import rayline
-    from rayline.serving.rehearsal import ANSWERS, REFUSAL, Rehearsed
+    from rayline.serving.versions.rehearsal import ANSWERS, REFUSAL, Rehearsed
 
     home = Path(rayline.__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory(prefix="rayline-skew-") as temporary:

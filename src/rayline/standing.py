@@ -17,7 +17,7 @@ from rayline.release import ask, service_url
 
 if TYPE_CHECKING:
     from rayline.rollout.state import RolloutState
-    from rayline.serving.plan import TrafficPlan
+    from rayline.serving.traffic.plan import TrafficPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def standing(config: Config) -> Standing:
 
 def service_standing(config: Config) -> ServiceStanding | None:
     """Return how a project's service stands; None where it was never deployed. Raises ``ServiceError``."""
-    from rayline.serving.last_seen import last_seen
+    from rayline.serving.traffic.last_seen import last_seen
 
     plan = _plan(config)
     if plan is None:
@@ -126,7 +126,7 @@ def service_standing(config: Config) -> ServiceStanding | None:
 
 def _plan(config: Config) -> TrafficPlan | None:
     from rayline.serving.names import plan_path
-    from rayline.serving.plan_file import PlanFile
+    from rayline.serving.traffic.plan_file import PlanFile
 
     return PlanFile(plan_path(config.storage, config.name)).read().plan
 

@@ -57,7 +57,7 @@ def test_import_costs_less_than_100_milliseconds_of_processor_time() -> None:
 
 
 def test_the_process_of_the_skew_test_loads_no_training_side() -> None:
-    code = "import rayline.serving.rehearsal, rayline.registry.bundle, rayline.serving.protocol"
+    code = "import rayline.serving.versions.rehearsal, rayline.registry.bundle, rayline.serving.wire.protocol"
     assert not loaded_after(code) & {"torch", "mlflow", "ray", "optuna", "sklearn", "pandas", "pyarrow"}
 
 

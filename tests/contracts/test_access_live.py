@@ -11,7 +11,7 @@ import pytest
 
 from live_app import listening
 from protocol_app import App
-from rayline.serving.access import Tokens
+from rayline.serving.http.access import Tokens
 
 ASK, ADMIN = "a" * 32, "b" * 32
 

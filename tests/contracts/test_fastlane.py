@@ -16,9 +16,9 @@ import pytest
 import uvicorn
 
 from protocol_app import App
-from rayline.serving import fastlane
-from rayline.serving.answering import Limits
-from rayline.serving.frontdoor import FrontDoor
+from rayline.serving.http import fastlane
+from rayline.serving.http.frontdoor import FrontDoor
+from rayline.serving.versions.answering import Limits
 
 LIMITS = Limits(max_rows=100, max_ongoing=3, max_queued=1, max_body=20_000)
 WAIT = 10.0

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from protocol_app import TAG, App, send
-from rayline.serving import frontdoor
-from rayline.serving.endpoint import Endpoint
-from rayline.serving.feedback import Answers, Feedback, FeedbackLog
 from rayline.serving.host import Host
+from rayline.serving.http import frontdoor
+from rayline.serving.http.endpoint import Endpoint
+from rayline.serving.records.feedback import Answers, Feedback, FeedbackLog
 
 # Ray Serve's own models use what Pydantic has deprecated.
 SERVE_IMPORT = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")

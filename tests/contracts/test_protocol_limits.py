@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from protocol_app import App, send
-from rayline.serving import endpoint as endpoint_module
-from rayline.serving.answering import Limits
-from rayline.serving.served import Served
+from rayline.serving.http import endpoint as endpoint_module
+from rayline.serving.versions.answering import Limits
+from rayline.serving.versions.served import Served
 
 
 @pytest.fixture(scope="module")

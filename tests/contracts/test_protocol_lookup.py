@@ -17,10 +17,10 @@ from rayline.features.online.opening import VARIABLE, open_store
 from rayline.features.online.seam import OnlineStore
 from rayline.registry.bundle import Bundle
 from rayline.registry.manifest import HISTORY
-from rayline.serving.feedback import Answers, Feedback
 from rayline.serving.host import Host
-from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.served import Served
+from rayline.serving.records.feedback import Answers, Feedback
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.versions.served import Served
 from registry_examples import make_bundle, mixed_table
 
 DAY = 86_400_000_000

@@ -13,9 +13,9 @@ import pytest
 
 from protocol_app import TAG
 from rayline.features.reading.arrow_values import READERS
-from rayline.serving.capture_files import capture_files
-from rayline.serving.captured import captured
-from rayline.serving.yardstick import OTHER
+from rayline.serving.records.capture_files import capture_files
+from rayline.serving.records.captured import captured
+from rayline.serving.records.yardstick import OTHER
 from recording_app import SERVICE, RecordingApp
 
 TASKS = ("binary", "multiclass", "regression", "mixed")

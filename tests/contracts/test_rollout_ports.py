@@ -18,9 +18,9 @@ from rayline.errors import NotFoundError, StaleController, TrackingError, UsageE
 from rayline.registry.memory import MemoryStore
 from rayline.registry.store import Point
 from rayline.rollout.ports import Records, ServicePort
-from rayline.serving.live_state import LiveState
-from rayline.serving.observation import ArmStats, Observation
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.records.observation import ArmStats, Observation
+from rayline.serving.traffic.live_state import LiveState
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 from rollout_doubles import SERVICE, Cell, FileCell, RecordsDouble, ServiceDouble, good, live_version, serve
 
 

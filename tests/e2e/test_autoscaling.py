@@ -16,9 +16,9 @@ from rayline.config import ServiceConfig
 from rayline.config.service import AutoscalingConfig
 from rayline.events import Event, Notice, TrialEnded, TrialEpoch
 from rayline.project import Project
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import deploy
+from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, real_table
 from service_world import FAULTY, Load, World
 

@@ -15,9 +15,9 @@ import pytest
 from rayline.config import AccessConfig, ServiceConfig
 from rayline.errors import ConfigError, NotFoundError
 from rayline.registry.bundle import Bundle
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import Service, deploy
+from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, real_table
 
 PORT = 21110

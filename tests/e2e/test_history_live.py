@@ -20,9 +20,9 @@ from rayline import flow
 from rayline.cli.app import run as rayline
 from rayline.config import load
 from rayline.registry.bundle import Bundle
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.plan import LiveVersion
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import Service, deploy
+from rayline.serving.traffic.plan import LiveVersion
 
 PORT = 18175
 CUSTOMERS, ROWS = 40, 900

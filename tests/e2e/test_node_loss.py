@@ -24,7 +24,7 @@ from rayline.registry.bundle import Bundle
 from rayline.rollout import commands
 from rayline.rollout.controller import Controller, actor_name
 from rayline.rollout.ports import LIVE
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.service import Service
 
 NAME = "wine"

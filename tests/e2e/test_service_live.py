@@ -18,10 +18,10 @@ import pytest
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError, NotFoundError, ServiceError, UsageError
 from rayline.registry.bundle import Bundle
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 from rayline.serving.names import live_state_handle
-from rayline.serving.plan import LiveVersion
 from rayline.serving.service import Service, deploy
+from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, real_table
 
 PORT = 18150
@@ -285,7 +285,7 @@ def test_deploying_again_moves_no_traffic(live: Live) -> None:
 
 
 def test_a_taken_port_is_told_before_anything_starts(live: Live, tmp_path: Path) -> None:
-    from rayline.serving.ingress import check_port
+    from rayline.serving.http.ingress import check_port
 
     with pytest.raises(ClusterError, match=f"{PORT} cannot be listened on"):
         check_port("127.0.0.1", PORT)

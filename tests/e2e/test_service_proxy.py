@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 from registry_examples import make_bundle, real_table
 
 PORT = 18160
@@ -19,7 +19,7 @@ import httpx, ray
 from ray import serve
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError
-from rayline.serving.plan import LiveVersion
+from rayline.serving.traffic.plan import LiveVersion
 from rayline.serving.service import deploy
 
 port, storage, path, digest, rows = int(sys.argv[1]), *sys.argv[2:6]

@@ -18,11 +18,11 @@ from rayline.config import CaptureConfig, ServiceConfig
 from rayline.errors import ConfigError
 from rayline.features.reference import reference_of
 from rayline.features.request_rows import request_rows
-from rayline.serving.captured import captured
-from rayline.serving.ingress import ingress_environment
-from rayline.serving.observation import ArmStats
-from rayline.serving.plan import LiveVersion, Mirror
+from rayline.serving.http.ingress import ingress_environment
+from rayline.serving.records.captured import captured
+from rayline.serving.records.observation import ArmStats
 from rayline.serving.service import Service, deploy
+from rayline.serving.traffic.plan import LiveVersion, Mirror
 from recording_app import state_of
 from registry_examples import make_bundle, mixed_table
 

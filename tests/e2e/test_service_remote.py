@@ -11,8 +11,8 @@ import pytest
 
 from rayline.errors import NotFoundError, ServiceError, StaleController
 from rayline.serving.names import live_state_handle, remote_name
-from rayline.serving.plan import LiveVersion
 from rayline.serving.service import Service
+from rayline.serving.traffic.plan import LiveVersion
 from service_world import Load, World, a_world, wait_for
 
 DEATHS = 5

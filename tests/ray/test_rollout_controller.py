@@ -20,8 +20,8 @@ from rayline.errors import ConfigError, NotFoundError, RolloutRefused
 from rayline.rollout import commands
 from rayline.rollout.controller import actor_name
 from rayline.rollout.ports import Ports
-from rayline.serving.observation import ArmStats
-from rayline.serving.plan import TrafficPlan
+from rayline.serving.records.observation import ArmStats
+from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import FileCell, RecordsDouble, ServiceDouble, bad, good, live_version
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

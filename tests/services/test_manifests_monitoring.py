@@ -14,7 +14,7 @@ import pytest
 from cluster_files import CLUSTER, document, text
 from prometheus_server import PROGRAMS
 from rayline import meters
-from rayline.serving import metrics
+from rayline.serving.records import metrics
 
 SDK = "grafana_foundation_sdk"
 DASHBOARD = json.loads(text("grafana/rayline.json"))

@@ -20,11 +20,11 @@ from rayline.features.online.opening import open_store
 from rayline.registry.memory import MemoryStore
 from rayline.registry.spool import Tracking
 from rayline.registry.store import Point, Store
-from rayline.serving.capture_files import AT, REQUEST, VERSION, capture_files, capture_folder, write_file
-from rayline.serving.feedback import FeedbackLog
 from rayline.serving.names import plan_path, service_folder
-from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.plan_file import PlanFile
+from rayline.serving.records.capture_files import AT, REQUEST, VERSION, capture_files, capture_folder, write_file
+from rayline.serving.records.feedback import FeedbackLog
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.traffic.plan_file import PlanFile
 from rayline.storage.objects import Objects
 from rayline.training import checkpoint, group_journal, record
 from rayline.training.group_journal import GroupMember, JournalReader

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from rayline import cluster
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 from team_services import Bucket, Process, free_port, mlflow_server, until
 
 NAME = "cancer"

@@ -22,7 +22,7 @@ from rayline.rollout.moves import begin
 from rayline.rollout.plan import Plan
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.plan import LiveVersion
+from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, mixed_table, real_table
 
 WORSE = Judged("rmse", "town=x", "failed", "61.2 > champion v1 48 + 2", 212, stops=True)

@@ -23,7 +23,7 @@ from rayline.registry.store import Point
 from rayline.rollout.plan import Plan, SetWeight
 from rayline.rollout.state import Decision, RolloutState
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.plan import LiveVersion
+from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import fitted, make_bundle, mixed_table
 
 PARTS = {"train": {"rows": 9, "digest": "a" * 32}, "valid": {"rows": 2, "digest": "b" * 32}}

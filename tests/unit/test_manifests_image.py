@@ -10,7 +10,7 @@ import pytest
 
 from cluster_files import CHANGE_ME, CLUSTER, all_files, text
 from rayline.cluster import WORKER_NICENESS, lasting_settings
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 
 ROOT = CLUSTER.parent
 

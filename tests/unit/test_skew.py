@@ -24,7 +24,7 @@ from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
 from rayline.model import build_module
 from rayline.registry.bundle import Bundle, write_bundle
-from rayline.serving.rehearsal import Rehearsed, outcomes
+from rayline.serving.versions.rehearsal import Rehearsed, outcomes
 from rayline.skew import Skew, compared, skew_of
 from registry_examples import USER_MODULE, fitted, make_bundle, mixed_table, model_config, parts, real_table, weights
 

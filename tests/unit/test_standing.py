@@ -15,10 +15,10 @@ from rayline.ledger import Ledger, Record
 from rayline.rollout.plan import Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.last_seen import EVERY_S, LastSeen, Seen, last_seen
 from rayline.serving.names import plan_path, service_folder
-from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.plan_file import PlanFile
+from rayline.serving.traffic.last_seen import EVERY_S, LastSeen, Seen, last_seen
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.traffic.plan_file import PlanFile
 from rayline.standing import service_standing
 
 ONE, TWO = LiveVersion(1, "/bundles/1", "a" * 64), LiveVersion(2, "/bundles/2", "b" * 64)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rayline.doctor.seam import Finding, Subject
-from rayline.serving.ingress import chosen_ingress, haproxy_program
+from rayline.serving.http.ingress import chosen_ingress, haproxy_program
 
 ASK_SECONDS = 10.0
 CHOSEN = "RAY_SERVE_HAPROXY_BINARY_PATH"

@@ -13,7 +13,7 @@ from rayline.config import Config
 from rayline.doctor.seam import Finding, Subject
 from rayline.errors import ClusterError, ServiceError
 from rayline.release import ask, service_url
-from rayline.serving.ingress import check_port, ingress_environment
+from rayline.serving.http.ingress import check_port, ingress_environment
 
 LISTENS = "0A"
 OWN_PORTS = (

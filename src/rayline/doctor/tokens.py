@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rayline.doctor.seam import Finding, Subject
-from rayline.serving.access import Tokens
+from rayline.serving.http.access import Tokens
 
 USUAL_TOKEN = Path.home() / ".ray" / "auth_token"
 """Where Ray looks for a token that no variable names."""

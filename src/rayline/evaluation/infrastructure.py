@@ -95,7 +95,7 @@ def infrastructure_of(
     Args:
         bundle: its directory.
         program: the module to run there, with the bundle, the file for its result and the state folder as arguments:
-            ``rayline.serving.tryout``.
+            ``rayline.serving.versions.tryout``.
         limits: become verdicts.
         storage: the project's state folder, for a bundle that looks columns up in an embedded store.
         seconds: the process is killed after so many.

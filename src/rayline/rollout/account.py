@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rayline.rollout.limits import Verdict
 from rayline.rollout.notes import Decisions, Note, Points, added
 from rayline.rollout.state import Action, AnalysisRun, Decision, RolloutState, SetMirror, SetRoutes, SetWeights
-from rayline.serving.plan import Mirror
+from rayline.serving.traffic.plan import Mirror
 
 
 def decided(state: RolloutState, now: float, what: str, reason: str, **changes: Any) -> RolloutState:

@@ -13,7 +13,7 @@ from rayline.rollout.external import EXTERNAL
 from rayline.rollout.intervals import ALPHA, Estimate, divergence, exactly
 from rayline.rollout.limits import ALL_BOUNDS, RELATIVE, Outcome, Verdict, chances, compares, outcomes, worst_of
 from rayline.rollout.measures import BETWEEN_ARMS, columns, estimate, label, samples, shift, slices
-from rayline.serving.observation import ArmStats
+from rayline.serving.records.observation import ArmStats
 
 __all__ = ["ALL_BOUNDS", "RELATIVE", "Measurement", "Verdict", "judge", "judge_external", "label"]
 

@@ -11,7 +11,7 @@ from rayline.rollout.analysis import Measurement
 from rayline.rollout.rounds import Arms
 from rayline.rollout.sequential import Answer, answer, effect
 from rayline.rollout.state import AnalysisRun
-from rayline.serving.observation import ArmStats, Observation
+from rayline.serving.records.observation import ArmStats, Observation
 
 ERROR_LIMIT = 4
 """Looks in a row that may fail; as in Argo Rollouts."""

@@ -28,7 +28,7 @@ from rayline.serving.names import service_folder
 from rayline.storage import exists, files_below
 
 if TYPE_CHECKING:
-    from rayline.serving.plan import LiveVersion
+    from rayline.serving.traffic.plan import LiveVersion
 
 POLL_S = 0.1
 SILENT_S = 30.0

@@ -37,8 +37,8 @@ from rayline.rollout.ports import Ports, ServicePort
 from rayline.rollout.readback import read_back
 from rayline.rollout.state import Action, RolloutState
 from rayline.rollout.steady import SteadyClock
-from rayline.serving.observation import Observation
-from rayline.serving.plan import LiveVersion
+from rayline.serving.records.observation import Observation
+from rayline.serving.traffic.plan import LiveVersion
 
 Verb = Callable[[RolloutState, float], RolloutState]
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from rayline.rollout.moves import concluded, taken_over
 from rayline.rollout.plan import Analyse, Ask, Bake, Conclude, MirrorTraffic, Pause, RouteHeader, SetWeight
 from rayline.rollout.rounds import fresh
 from rayline.rollout.state import AnalysisRun, RolloutState, Tally
-from rayline.serving.plan import HeaderRoute
+from rayline.serving.traffic.plan import HeaderRoute
 
 
 def entered(state: RolloutState, position: int, now: float) -> RolloutState:

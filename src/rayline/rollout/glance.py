@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from rayline.serving.observation import ArmStats, Observation
+from rayline.serving.records.observation import ArmStats, Observation
 
 
 class Arm(Struct, frozen=True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 
-from rayline.serving.observation import ArmStats
+from rayline.serving.records.observation import ArmStats
 
 ALPHA = 0.01
 BISECTIONS = 50

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from rayline.config import MetricCondition
 from rayline.rollout.intervals import Estimate, divergence, mean_error, proportion, quantile
-from rayline.serving.observation import ArmStats, ShadowStats, SliceStats
+from rayline.serving.records.observation import ArmStats, ShadowStats, SliceStats
 
 BOUNDS: dict[str, tuple[str, ...]] = {
     "error_rate": ("max", "max_increase", "max_ratio"),

@@ -29,7 +29,7 @@ from rayline.rollout.state import (
     SetWeights,
     Unload,
 )
-from rayline.serving.plan import LiveVersion
+from rayline.serving.traffic.plan import LiveVersion
 
 TAG = "rayline.rollout"
 REASON_TAG = "rayline.rollout.reason"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rayline.errors import RolloutRefused, suggestion
 from rayline.rollout.plan import Plan
 from rayline.rollout.state import RolloutState
-from rayline.serving.plan import LiveVersion
+from rayline.serving.traffic.plan import LiveVersion
 
 
 def returning(history: Sequence[RolloutState], service: str, stable: int, to: int | None = None) -> LiveVersion:

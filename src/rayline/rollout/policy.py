@@ -23,8 +23,8 @@ from rayline.rollout.plan import Analyse, Ask, Bake, Pause
 from rayline.rollout.rounds import Arms, Read
 from rayline.rollout.state import AnalysisRun, RolloutState
 from rayline.rollout.timing import expired, rebased
-from rayline.serving.observation import Observation
-from rayline.serving.plan import Mirror, TrafficPlan
+from rayline.serving.records.observation import Observation
+from rayline.serving.traffic.plan import Mirror, TrafficPlan
 
 __all__ = ["Seen", "Wanted", "decide", "tended", "wants_external", "wants_observation"]
 

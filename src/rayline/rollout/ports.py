@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rayline.serving.observation import Observation
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.records.observation import Observation
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 if TYPE_CHECKING:
     from rayline.config import Placement, Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rayline.rollout.moves import overtaken
 from rayline.rollout.state import RolloutState, SetWeights
-from rayline.serving.plan import TrafficPlan
+from rayline.serving.traffic.plan import TrafficPlan
 
 
 def read_back(state: RolloutState, plan: TrafficPlan, now: float) -> RolloutState:

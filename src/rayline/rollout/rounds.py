@@ -14,7 +14,7 @@ from rayline.rollout.intervals import spent
 from rayline.rollout.limits import Verdict, compares
 from rayline.rollout.measures import label
 from rayline.rollout.state import AnalysisRun, Tally
-from rayline.serving.observation import ArmStats, Observation
+from rayline.serving.records.observation import ArmStats, Observation
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Literal
 
 from rayline.config import ExperimentConfig
 from rayline.rollout.intervals import Estimate
-from rayline.serving.observation import ArmStats
+from rayline.serving.records.observation import ArmStats
 
 Answer = Literal["canary", "stable", "equal", ""]
 """Which version is better; ``equal``: they differ by less than matters; empty: not known yet."""

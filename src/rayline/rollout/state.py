@@ -12,8 +12,8 @@ from rayline.errors import ServiceError
 from rayline.rollout.analysis import Measurement, Verdict
 from rayline.rollout.notes import Note
 from rayline.rollout.plan import Plan, PlanStep
-from rayline.serving.observation import Observation
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror
+from rayline.serving.records.observation import Observation
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror
 
 FORMAT = 2
 READABLE = (1, FORMAT)

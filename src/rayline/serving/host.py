@@ -16,12 +16,12 @@ from typing import Any
 
 from rayline import storage
 from rayline.errors import NotFoundError, ServiceError
-from rayline.serving.acceptance import answers_its_example, keeps_the_contract
-from rayline.serving.memory import Scales, bundle_mb
-from rayline.serving.observation import ArmStats
-from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.router import choose, chooser
-from rayline.serving.served import Served
+from rayline.serving.records.observation import ArmStats
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
+from rayline.serving.traffic.router import choose, chooser
+from rayline.serving.versions.acceptance import answers_its_example, keeps_the_contract
+from rayline.serving.versions.memory import Scales, bundle_mb
+from rayline.serving.versions.served import Served
 
 LEAVE_SECONDS = 10.0
 LONGEST_NUMBER = 12  # digits that a client may name a version with: Python takes time over very many, and then refuses

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
-from rayline.serving.observation import LATENCY_EDGES
+from rayline.serving.records.observation import LATENCY_EDGES
 
 PROBE_SECONDS = 0.05
 

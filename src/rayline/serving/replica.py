@@ -13,21 +13,22 @@ from typing import Any
 
 from rayline.config import AccessConfig, CaptureConfig, ServiceConfig
 from rayline.errors import ServiceError
-from rayline.serving import away, frontdoor
-from rayline.serving.access import Tokens
-from rayline.serving.answering import Limits
-from rayline.serving.endpoint import Endpoint
-from rayline.serving.execution import Execution
-from rayline.serving.feedback import Answers, Feedback, FeedbackLog
-from rayline.serving.follower import Follower
 from rayline.serving.host import Host
-from rayline.serving.late_truth import LateTruth
+from rayline.serving.http import frontdoor
+from rayline.serving.http.access import Tokens
+from rayline.serving.http.endpoint import Endpoint
+from rayline.serving.http.peers import Peers
 from rayline.serving.load import Load
-from rayline.serving.metrics import MetricsExporter
 from rayline.serving.names import service_folder
-from rayline.serving.peers import Peers
-from rayline.serving.recording import Recording
+from rayline.serving.records.feedback import Answers, Feedback, FeedbackLog
+from rayline.serving.records.late_truth import LateTruth
+from rayline.serving.records.metrics import MetricsExporter
+from rayline.serving.records.recording import Recording
 from rayline.serving.scaling import METRIC
+from rayline.serving.traffic.follower import Follower
+from rayline.serving.versions import away
+from rayline.serving.versions.answering import Limits
+from rayline.serving.versions.execution import Execution
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,10 @@ import msgspec
 from rayline import storage as kept
 from rayline.config import Placement, ServiceConfig, plain
 from rayline.errors import ClusterError, NotFoundError, RaylineError, ServiceError, suggestion
-from rayline.serving import remote
-from rayline.serving.access import Tokens, refuse_open_host
-from rayline.serving.first_plan import check_fits, keep_first_plan
-from rayline.serving.ingress import LOOPBACK, check_port
+from rayline.serving.http.access import Tokens, refuse_open_host
+from rayline.serving.http.ingress import LOOPBACK, check_port
 from rayline.serving.names import live_state_handle, plan_path, service_folder
-from rayline.serving.observation import Observation
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.records.observation import Observation
 from rayline.serving.starting import (
     ANYWHERE,
     READY_SECONDS,
@@ -34,6 +31,9 @@ from rayline.serving.starting import (
     start_ingress,
     start_replicas,
 )
+from rayline.serving.traffic.first_plan import check_fits, keep_first_plan
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.versions import remote
 
 CALL_SECONDS = 30.0
 LOAD_SECONDS = 60.0

@@ -12,7 +12,7 @@ from typing import Any
 from rayline.cluster import NAMESPACE, ON_THE_HEAD
 from rayline.config import ServiceConfig
 from rayline.errors import ClusterError, ServiceError
-from rayline.serving.ingress import LEAVE_SECONDS, LOOPBACK
+from rayline.serving.http.ingress import LEAVE_SECONDS, LOOPBACK
 from rayline.serving.names import live_state_name, plan_path
 from rayline.serving.scaling import LOOK_BACK
 
@@ -31,7 +31,7 @@ def live_state(name: str, storage: str) -> Any:
     """Return the actor that holds a service's plan, started where there is none."""
     import ray
 
-    from rayline.serving.live_state import LiveState
+    from rayline.serving.traffic.live_state import LiveState
 
     return (
         ray.remote(LiveState)

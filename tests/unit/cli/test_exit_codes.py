@@ -18,7 +18,7 @@ from rayline.rollout import commands
 from rayline.rollout.plan import Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.plan import LiveVersion
+from rayline.serving.traffic.plan import LiveVersion
 
 
 def state(phase: str, paused_for: str = "") -> RolloutState:

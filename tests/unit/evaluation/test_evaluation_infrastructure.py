@@ -10,7 +10,7 @@ from rayline.config import LimitsConfig
 from rayline.evaluation.infrastructure import infrastructure_of
 from registry_examples import make_bundle, real_table
 
-TRYOUT = "rayline.serving.tryout"
+TRYOUT = "rayline.serving.versions.tryout"
 
 
 @pytest.fixture(scope="module")

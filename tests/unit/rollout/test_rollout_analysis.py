@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rayline.config import MetricCondition
 from rayline.rollout.analysis import Measurement, judge, label
-from rayline.serving.observation import ArmStats
+from rayline.serving.records.observation import ArmStats
 from rollout_doubles import arm
 
 NAMES = ("stable v2", "canary v3")

@@ -20,7 +20,7 @@ from rayline.errors import ServiceError, StaleController
 from rayline.rollout import verbs
 from rayline.rollout.engine import Engine
 from rayline.rollout.plan import Pause, Plan, SetWeight
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 from rollout_doubles import ServiceDouble, good, live_version
 from rollout_world import MemoryFiles, World
 

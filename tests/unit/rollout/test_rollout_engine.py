@@ -15,7 +15,7 @@ from rayline.rollout.controller import new_id
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage import RolloutFiles
-from rayline.serving.plan import TrafficPlan
+from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import SERVICE, bad, good, live_version, serve
 from rollout_world import MemoryFiles, World
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.rollout.intervals import Estimate, divergence, excess, mean_error, proportion, quantile
-from rayline.serving.observation import LATENCY_EDGES, ArmStats
+from rayline.serving.records.observation import LATENCY_EDGES, ArmStats
 from rollout_doubles import arm
 
 COUNTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 200), min_size=1).filter(

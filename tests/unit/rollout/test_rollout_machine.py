@@ -25,7 +25,7 @@ from rayline.rollout.effects import NAMES
 from rayline.rollout.engine import Order
 from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
 from rayline.rollout.state import RolloutState
-from rayline.serving.plan import TrafficPlan
+from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import bad, good, live_version
 from rollout_world import MemoryFiles, World
 

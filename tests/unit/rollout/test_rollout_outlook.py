@@ -16,7 +16,7 @@ from rayline.rollout import commands, verbs
 from rayline.rollout.glance import Glance
 from rayline.rollout.outlook import NOTHING, PERSON, Span, least, outlook
 from rayline.rollout.plan import Analyse, Bake, Pause, Plan, SetWeight
-from rayline.serving.observation import ArmStats
+from rayline.serving.records.observation import ArmStats
 from rollout_doubles import SERVICE, arm, good, serve
 from rollout_world import World
 

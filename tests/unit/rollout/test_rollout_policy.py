@@ -13,8 +13,8 @@ from rayline.rollout.plan import Plan
 from rayline.rollout.policy import Seen, decide, tended, wants_external
 from rayline.rollout.state import RolloutState, SetMirror, SetRoutes
 from rayline.rollout.timing import expires, left
-from rayline.serving.observation import ArmStats, Observation, ShadowStats, SliceStats
-from rayline.serving.plan import HeaderRoute, Mirror
+from rayline.serving.records.observation import ArmStats, Observation, ShadowStats, SliceStats
+from rayline.serving.traffic.plan import HeaderRoute, Mirror
 from rollout_doubles import arm, bad, good
 from rollout_simulation import section, version
 

@@ -10,7 +10,7 @@ import pytest
 from rayline.config import ExperimentConfig
 from rayline.rollout.intervals import spent
 from rayline.rollout.sequential import answer, effect, radius
-from rayline.serving.observation import ArmStats
+from rayline.serving.records.observation import ArmStats
 
 QUESTION = ExperimentConfig(measure="accuracy", minimum_samples=100)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from rayline.errors import BundleError
-from rayline.serving.acceptance import answers_its_example, keeps_the_contract
-from rayline.serving.passing import NotFinite
-from rayline.serving.plan import LiveVersion
-from rayline.serving.served import Served
+from rayline.serving.traffic.plan import LiveVersion
+from rayline.serving.versions.acceptance import answers_its_example, keeps_the_contract
+from rayline.serving.versions.passing import NotFinite
+from rayline.serving.versions.served import Served
 from registry_examples import make_bundle, real_table
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from rayline.config import AccessConfig, load
 from rayline.errors import ConfigError, NotFoundError
-from rayline.serving.access import Access, Tokens, refuse_open_host
-from rayline.serving.peers import Peers
+from rayline.serving.http.access import Access, Tokens, refuse_open_host
+from rayline.serving.http.peers import Peers
 
 ASK, ADMIN = b"a" * 32, b"b" * 32
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -155,7 +155,7 @@ def test_a_node_that_joins_is_known_and_is_asked_for_once() -> None:
 
 
 def test_strangers_cannot_hold_up_the_event_loop_while_ray_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rayline.serving.peers.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("rayline.serving.http.peers.ANSWER_SECONDS", 0.2)
     release = threading.Event()
 
     def stuck() -> frozenset[str]:

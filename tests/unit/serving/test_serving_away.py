@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rayline.errors import RowError, VersionDown
-from rayline.serving import away
-from rayline.serving.away import Away
+from rayline.serving.versions import away
+from rayline.serving.versions.away import Away
 
 ROWS = [{"size": 1.0}]
 

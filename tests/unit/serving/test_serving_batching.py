@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from rayline.errors import Overloaded, RowError
-from rayline.serving.batching import Batcher, Waiting
-from rayline.serving.passing import NotFinite
-from rayline.serving.plan import LiveVersion
-from rayline.serving.served import Served
+from rayline.serving.traffic.plan import LiveVersion
+from rayline.serving.versions.batching import Batcher, Waiting
+from rayline.serving.versions.passing import NotFinite
+from rayline.serving.versions.served import Served
 from registry_examples import make_bundle, mixed_table, real_table
 
 Answers = list[Any]

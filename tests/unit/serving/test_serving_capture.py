@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayline.errors import ConfigError
-from rayline.serving import capture_files
-from rayline.serving.capture import Capture
-from rayline.serving.capture_files import capture_files as listed
-from rayline.serving.capture_files import check_redacted, clean
-from rayline.serving.captured import captured
+from rayline.serving.records import capture_files
+from rayline.serving.records.capture import Capture
+from rayline.serving.records.capture_files import capture_files as listed
+from rayline.serving.records.capture_files import check_redacted, clean
+from rayline.serving.records.captured import captured
 from recording_app import SERVICE, RecordingApp
 
 
@@ -163,7 +163,7 @@ def test_one_bad_record_spoils_no_other(app: RecordingApp, monkeypatch: pytest.M
         raise KeyError("sepal")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rayline.serving.row_table.row_table", broken)
+        patch.setattr("rayline.serving.wire.row_table.row_table", broken)
         app.predict(app.asked[:4])
         app.recording.settle()
     app.predict(app.asked[:2])
@@ -195,5 +195,5 @@ def test_nothing_captured_is_nothing_read(tmp_path: Path) -> None:
 
 
 def test_reading_loads_neither_ray_nor_training_code() -> None:
-    code = "import sys, rayline.serving.captured; assert not {'ray', 'torch', 'mlflow'} & set(sys.modules)"
+    code = "import sys, rayline.serving.records.captured; assert not {'ray', 'torch', 'mlflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

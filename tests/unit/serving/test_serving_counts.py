@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from rayline.errors import ConfigError
 from rayline.features.schemas.schema import ColumnSchema
 from rayline.registry.predictor import Predictions
-from rayline.serving.comparing import compared
-from rayline.serving.counters import Counters, RowTruth
-from rayline.serving.giving_way import LOOK_SECONDS, EventLoopLoad, share_of
-from rayline.serving.observation import ArmStats, ShadowStats
-from rayline.serving.row_table import row_table
-from rayline.serving.yardstick import MOST_SLICES, Ruler, Yardstick
+from rayline.serving.records.comparing import compared
+from rayline.serving.records.counters import Counters, RowTruth
+from rayline.serving.records.giving_way import LOOK_SECONDS, EventLoopLoad, share_of
+from rayline.serving.records.observation import ArmStats, ShadowStats
+from rayline.serving.records.yardstick import MOST_SLICES, Ruler, Yardstick
+from rayline.serving.wire.row_table import row_table
 from recording_app import yardstick_of
 from registry_examples import mixed_table
 

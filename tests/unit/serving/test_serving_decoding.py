@@ -16,9 +16,9 @@ from column_cases import CASES, Case
 from rayline.errors import RowError
 from rayline.features.transform import FittedFeatureSet
 from rayline.registry.predictor import Predictions
-from rayline.serving import protocol
-from rayline.serving.decoding import RowDecoder
-from rayline.serving.encoding import RecordEncoder
+from rayline.serving.wire import protocol
+from rayline.serving.wire.decoding import RowDecoder
+from rayline.serving.wire.encoding import RecordEncoder
 from registry_examples import fitted, mixed_table, real_table
 
 SOME = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

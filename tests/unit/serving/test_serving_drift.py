@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from rayline import meters
-from rayline.serving.drift import LEAST_ROWS, MOST_COLUMNS, distance, drift_of
-from rayline.serving.drift_watch import WINDOW_SECONDS, DriftWatch
-from rayline.serving.observation import ArmStats, Observation
-from rayline.serving.plan import LiveVersion, TrafficPlan
-from rayline.serving.yardstick import MISSING, OTHER, Ruler, Yardstick
+from rayline.serving.records.drift import LEAST_ROWS, MOST_COLUMNS, distance, drift_of
+from rayline.serving.records.drift_watch import WINDOW_SECONDS, DriftWatch
+from rayline.serving.records.observation import ArmStats, Observation
+from rayline.serving.records.yardstick import MISSING, OTHER, Ruler, Yardstick
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 
 SHARES = (0.2, 0.3, 0.5)
 YARDSTICK = Yardstick(

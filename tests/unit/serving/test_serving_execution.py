@@ -13,10 +13,10 @@ from rayline.errors import ConfigError, EnvironmentFailed
 from rayline.registry.networks.mlp import MlpNetwork
 from rayline.registry.networks.onnx_engine import OnnxNetwork
 from rayline.registry.predictor import Predictor
-from rayline.serving import execution
-from rayline.serving.execution import chosen, compared
-from rayline.serving.plan import LiveVersion
-from rayline.serving.served import Served
+from rayline.serving.traffic.plan import LiveVersion
+from rayline.serving.versions import execution
+from rayline.serving.versions.execution import chosen, compared
+from rayline.serving.versions.served import Served
 from registry_examples import make_bundle, real_table
 
 

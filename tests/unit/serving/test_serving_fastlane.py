@@ -7,7 +7,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from rayline.serving.fastlane import read_head
+from rayline.serving.http.fastlane import read_head
 
 PATH = b"/churn/predict"
 NAMES = ["Content-Length", "Connection", "Transfer-Encoding", "Expect", "Upgrade", "X-Session-Id", "A", "a b", ""]

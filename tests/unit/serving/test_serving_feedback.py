@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.errors import RowError, ServiceError
-from rayline.serving import feedback as truth
-from rayline.serving.counters import RowTruth
-from rayline.serving.feedback import Answers, Feedback, FeedbackLog, RequestId
-from rayline.serving.follower import Follower
 from rayline.serving.host import Host
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.records import feedback as truth
+from rayline.serving.records.counters import RowTruth
+from rayline.serving.records.feedback import Answers, Feedback, FeedbackLog, RequestId
+from rayline.serving.traffic.follower import Follower
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 from registry_examples import make_bundle, real_table
 
 TAG = "00c0ffee"
@@ -146,7 +146,7 @@ def test_one_letter_that_cannot_be_joined_stops_no_other(
                     follower.stop()
                 return {"round": 1, "plan": None, "mail": letters if len(asked) == 1 else []}
 
-    monkeypatch.setattr("rayline.serving.follower.live_state_handle", lambda service: State)
+    monkeypatch.setattr("rayline.serving.traffic.follower.live_state_handle", lambda service: State)
     monkeypatch.setattr("ray.get", lambda answer: answer)
     follower.start(joiner)
     deadline = time.monotonic() + 10

@@ -10,9 +10,9 @@ import pytest
 from rayline.errors import BundleError, NotFoundError, ServiceError
 from rayline.registry.bundle import Bundle
 from rayline.serving.host import Host
-from rayline.serving.passing import NotFinite
-from rayline.serving.plan import HeaderRoute, LiveVersion, TrafficPlan
-from rayline.serving.served import Served
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, TrafficPlan
+from rayline.serving.versions.passing import NotFinite
+from rayline.serving.versions.served import Served
 from registry_examples import make_bundle, real_table
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rayline.errors import ClusterError
-from rayline.serving import ingress
-from rayline.serving.frontdoor import IMPORT_PATH
-from rayline.serving.ingress import check_port, chosen_ingress, ingress_environment
+from rayline.serving.http import ingress
+from rayline.serving.http.frontdoor import IMPORT_PATH
+from rayline.serving.http.ingress import check_port, chosen_ingress, ingress_environment
 
 PLACES = (
     "HAPROXY_CONFIG_FILE_LOC",

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from rayline.errors import ServiceError, StaleController, UsageError
-from rayline.serving import roster
-from rayline.serving.live_state import LiveState
-from rayline.serving.observation import ArmStats, Observation
-from rayline.serving.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
+from rayline.serving.records.observation import ArmStats, Observation
+from rayline.serving.traffic import roster
+from rayline.serving.traffic.live_state import LiveState
+from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror, TrafficPlan
 
 ONE, TWO = LiveVersion(1, "/bundles/1", "a" * 64), LiveVersion(2, "/bundles/2", "b" * 64)
 FIRST = TrafficPlan.first("churn", ONE)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rayline.errors import ServiceError
-from rayline.serving import memory
-from rayline.serving.memory import Room, Scales, bundle_mb, free_mb, resident_mb
+from rayline.serving.versions import memory
+from rayline.serving.versions.memory import Room, Scales, bundle_mb, free_mb, resident_mb
 
 
 def test_what_would_not_fit_is_refused_with_numbers() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from rayline.serving import metrics
 from rayline.serving.host import Host
-from rayline.serving.metrics import MetricsExporter
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.records import metrics
+from rayline.serving.records.metrics import MetricsExporter
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 from recording_app import RecordingApp
 from registry_examples import make_bundle, real_table
 

@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.serving.counters import Counters, RowTruth, prediction_edges
-from rayline.serving.observation import LATENCY_EDGES, ArmStats, Observation, ShadowStats, SliceStats, latency_bucket
+from rayline.serving.records.counters import Counters, RowTruth, prediction_edges
+from rayline.serving.records.observation import (
+    LATENCY_EDGES,
+    ArmStats,
+    Observation,
+    ShadowStats,
+    SliceStats,
+    latency_bucket,
+)
 
 
 def counted(*latencies: float, label: str = "yes") -> ArmStats:

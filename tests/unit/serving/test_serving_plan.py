@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.errors import NotFoundError, UsageError
-from rayline.serving.plan import LiveVersion, TrafficPlan
+from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 
 ONE, TWO = LiveVersion(1, "/bundles/1", "a" * 64), LiveVersion(2, "/bundles/2", "b" * 64)
 FIRST = TrafficPlan.first("churn", ONE, edges=(0.5, 1.5))

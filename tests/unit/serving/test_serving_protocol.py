@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.errors import RowError
-from rayline.serving import protocol
+from rayline.serving.wire import protocol
 
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 rows = st.lists(st.dictionaries(st.text(max_size=12), scalars | st.text(max_size=12)), min_size=1, max_size=5)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.serving.router import choose, chooser
+from rayline.serving.traffic.router import choose, chooser
 
 keys = st.text(min_size=1, max_size=40)
 SESSIONS = [f"session-{number}" for number in range(20_000)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rayline.serving import load as loads
 from rayline.serving.load import Load, LoopLag, spent
-from rayline.serving.observation import LATENCY_EDGES, latency_bucket
+from rayline.serving.records.observation import LATENCY_EDGES, latency_bucket
 from rayline.serving.scaling import METRIC, policy, wanted
 
 

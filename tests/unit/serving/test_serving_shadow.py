@@ -12,8 +12,8 @@ import pytest
 
 from rayline.errors import VersionDown
 from rayline.registry.predictor import Predictions, Predictor
-from rayline.serving.observation import ShadowStats
-from rayline.serving.shadow import Shadow
+from rayline.serving.records.observation import ShadowStats
+from rayline.serving.records.shadow import Shadow
 from recording_app import RecordingApp
 
 
