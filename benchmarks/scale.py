@@ -39,10 +39,10 @@ from rich.table import Table
 
 from rayline.config import parse
 from rayline.rollout.engine import Engine, Order
-from rayline.rollout.plan import Plan
+from rayline.rollout.plans.plan import Plan
 from rayline.rollout.ports import Ports
 from rayline.rollout.steady import SteadyClock
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.records.observation import LATENCY_EDGES, ArmStats, Observation, SliceStats
 from rayline.serving.traffic.live_state import LiveState
 from rayline.serving.traffic.plan import LiveVersion, TrafficPlan

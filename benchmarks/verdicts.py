@@ -38,9 +38,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rayline.config import RolloutConfig, parse
-from rayline.rollout.moves import acknowledged, begin
-from rayline.rollout.plan import Plan
-from rayline.rollout.policy import Seen, decide, wants_observation
+from rayline.rollout.plans.plan import Plan
+from rayline.rollout.policy.moves import acknowledged, begin
+from rayline.rollout.policy.policy import Seen, decide, wants_observation
 from rayline.rollout.state import RolloutState, SetWeights
 from rayline.serving.records.observation import ArmStats, Observation, SliceStats
 from rayline.serving.traffic.plan import LiveVersion, TrafficPlan

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from rayline.config import parse
 from rayline.errors import StaleController
-from rayline.rollout.files import RolloutStore
-from rayline.rollout.moves import begin
-from rayline.rollout.plan import Plan, SetWeight
+from rayline.rollout.plans.plan import Plan, SetWeight
+from rayline.rollout.policy.moves import begin
 from rayline.rollout.state import RolloutState
+from rayline.rollout.storage.files import RolloutStore
 from rollout_doubles import SERVICE, good, live_version
 from rollout_world import World
 

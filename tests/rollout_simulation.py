@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rayline.config import RolloutConfig, parse
 from rayline.errors import RolloutRefused, UsageError
-from rayline.rollout import verbs
-from rayline.rollout.moves import acknowledged, begin, failed
 from rayline.rollout.notes import SetAlias
-from rayline.rollout.plan import Analyse, Ask, Bake, Plan, SetWeight
-from rayline.rollout.policy import Seen, decide, tended, wants_external, wants_observation
+from rayline.rollout.plans.plan import Analyse, Ask, Bake, Plan, SetWeight
+from rayline.rollout.policy import verbs
+from rayline.rollout.policy.moves import acknowledged, begin, failed
+from rayline.rollout.policy.policy import Seen, decide, tended, wants_external, wants_observation
 from rayline.rollout.state import Action, Load, Place, RolloutState, SetMirror, SetRoutes, SetWeights
 from rayline.serving.records.observation import ArmStats, Observation, ShadowStats
 from rayline.serving.traffic.plan import LiveVersion, TrafficPlan

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rayline.rollout.engine import Engine, Order
-from rayline.rollout.plan import Plan
+from rayline.rollout.plans.plan import Plan
 from rayline.rollout.state import RolloutState
 from rayline.rollout.steady import SteadyClock
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.records.observation import ArmStats
 from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import SERVICE, Cell, Hook, live_version, ports, quiet, serve

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rayline.registry.bundle import Bundle
     from rayline.registry.predictor import Predictions, Predictor
     from rayline.registry.store import Version
-    from rayline.rollout.plan import Plan
+    from rayline.rollout.plans.plan import Plan
     from rayline.serving.service import Service
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "FeatureSet": "rayline.features.feature_set:FeatureSet",
     "FittedFeatureSet": "rayline.features.transform:FittedFeatureSet",
     "Outcome": "rayline.flow:Outcome",
-    "Plan": "rayline.rollout.plan:Plan",
+    "Plan": "rayline.rollout.plans.plan:Plan",
     "Predictions": "rayline.registry.predictor:Predictions",
     "Predictor": "rayline.registry.predictor:Predictor",
     "RaylineError": "rayline.errors:RaylineError",

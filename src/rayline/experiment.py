@@ -318,7 +318,7 @@ def _params(config: Config) -> dict[str, str]:
 
 def _tune_params(tune: TuneConfig) -> dict[str, str]:
     """Return a Study's settings, and what it searches key by key."""
-    from rayline.tuning.sheet import condition_of, span_of
+    from rayline.tuning.page.sheet import condition_of, span_of
 
     told = {name: value for name, value in plain(tune).items() if name != "space" and value not in (None, [])}
     stop = {f"stop.{name}": value for name, value in told.pop("stop").items() if value is not None}

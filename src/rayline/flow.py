@@ -83,7 +83,7 @@ def run(
     project = Project(config, fresh, heard)
     refuse_options(config.model, None if config.features.task == "auto" else config.features.task)
     if config.tune is not None and until not in ("features", "train"):
-        from rayline.tuning.space import check
+        from rayline.tuning.space.space import check
 
         check(config)
     reporter = progress.reporter(heard, config.name, steps_of(config, until), project.ledger.folder)

@@ -264,7 +264,7 @@ def _environment(made: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _traffic(config: Config, number: int) -> tuple[Passage, ...]:
-    from rayline.rollout.files import rollout_files
+    from rayline.rollout.storage.files import rollout_files
 
     history = rollout_files(config.storage, config.name).history()
     return tuple(_passage(state, number) for state in history if number in (state.stable, state.canary))

@@ -326,7 +326,7 @@ def _refuse_taken_back(project: Project, version: int) -> None:
 def taken_back(project: Project, version: int) -> str | None:
     """Return why the last rollout of a version took it back, or undid it; None where none did."""
     from rayline.rollout import commands
-    from rayline.rollout.past import taken_back as why_taken_back
+    from rayline.rollout.analysis.past import taken_back as why_taken_back
 
     name, storage = project.config.name, str(project.storage)
     if commands.last(name, storage=storage) is None:

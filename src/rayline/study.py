@@ -17,7 +17,7 @@ from rayline.project import Project, Result
 if TYPE_CHECKING:
     from rayline.features.prepared import Prepared
     from rayline.training.spec import EpochReport
-    from rayline.tuning.sheet import Sheet
+    from rayline.tuning.page.sheet import Sheet
     from rayline.tuning.study import StudyResult, Trial
     from rayline.tuning.variants import Variants
 
@@ -37,7 +37,7 @@ def searched(project: Project, data: Record) -> Result:
         TrainingFailed: every trial failed.
     """
     from rayline.features.prepared import Prepared
-    from rayline.tuning.space import check, declared
+    from rayline.tuning.space.space import check, declared
     from rayline.tuning.study import tune
     from rayline.tuning.variants import Variants, store_budget
 
@@ -119,8 +119,8 @@ class _Hears:
 
     def page(self, sheet: Sheet, folder: Path) -> Path | None:
         """Write the page here and to the parent run; None where it cannot be drawn, which takes no Study away."""
-        from rayline.tuning.page import write_page
-        from rayline.tuning.page_note import note
+        from rayline.tuning.page.page import write_page
+        from rayline.tuning.page.page_note import note
 
         try:
             page = write_page(sheet, folder)
@@ -153,7 +153,7 @@ def _sheet(
     config: Config, space: dict[str, Space], prepared: Prepared, found: StudyResult, notices: list[str]
 ) -> Sheet:
     from rayline.training.metrics import direction
-    from rayline.tuning.sheet import Objective, Sheet
+    from rayline.tuning.page.sheet import Objective, Sheet
 
     assert config.tune is not None
     names = config.tune.objectives or (config.train.metric,)

@@ -15,8 +15,8 @@ from rayline.errors import NotFoundError, suggestion
 from rayline.experiment import PARAMS
 from rayline.ledger import key_of
 from rayline.registry.store import RunRecord
-from rayline.tuning.conditions import applies, holds, ordered
 from rayline.tuning.ledger import Event, Trial, as_json, trial_of
+from rayline.tuning.space.conditions import applies, holds, ordered
 
 if TYPE_CHECKING:
     from rayline.registry.store import Store

@@ -62,5 +62,6 @@ def test_the_process_of_the_skew_test_loads_no_training_side() -> None:
 
 
 def test_lineage_needs_no_ray() -> None:
-    code = "import rayline.lineage, rayline.cli.lineage_picture, rayline.rollout.storage, rayline.registry.mlflow_store"
+    code = "import rayline.lineage, rayline.cli.lineage_picture, rayline.registry.mlflow_store"
+    code += ", rayline.rollout.storage.storage"
     assert not loaded_after(code) & {"torch", "mlflow", "ray", "optuna", "sklearn", "pandas", "pyarrow"}

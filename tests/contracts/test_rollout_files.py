@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rayline.rollout.files import RolloutStore, rollout_files
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.files import RolloutStore, rollout_files
+from rayline.rollout.storage.storage import RolloutFiles
 from rollout_doubles import SERVICE
 from rollout_files_suite import Open, RolloutFilesSuite
 

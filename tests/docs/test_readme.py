@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rayline.config import load
-from rayline.tuning.space import check
+from rayline.tuning.space.space import check
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ import pytest
 from rayline.errors import SchemaError, ServiceError
 from rayline.features.transform import FittedFeatureSet
 from rayline.registry.bundle import Bundle
-from rayline.rollout.policy import Seen, decide
+from rayline.rollout.policy.policy import Seen, decide
 from rayline.rollout.state import FORMAT, RolloutState
 
 HERE = Path(__file__).parent

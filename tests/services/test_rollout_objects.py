@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from rayline.errors import ServiceError, StaleController, StorageError
-from rayline.rollout import commands, object_files
-from rayline.rollout.files import RolloutStore, rollout_files
-from rayline.rollout.object_files import HEAD, RolloutObjects
+from rayline.rollout import commands
+from rayline.rollout.storage import object_files
+from rayline.rollout.storage.files import RolloutStore, rollout_files
+from rayline.rollout.storage.object_files import HEAD, RolloutObjects
 from rayline.storage import folder_of
 from rayline.storage.objects import Objects
 from rollout_doubles import SERVICE

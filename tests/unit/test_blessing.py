@@ -16,12 +16,13 @@ from rayline.events import Event, Notice
 from rayline.project import Project
 from rayline.registry.memory import MemoryStore
 from rayline.registry.store import Version
-from rayline.rollout import commands, verbs
-from rayline.rollout.entering import entered
-from rayline.rollout.moves import begin
-from rayline.rollout.plan import Plan
+from rayline.rollout import commands
+from rayline.rollout.plans.plan import Plan
+from rayline.rollout.policy import verbs
+from rayline.rollout.policy.entering import entered
+from rayline.rollout.policy.moves import begin
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, mixed_table, real_table
 

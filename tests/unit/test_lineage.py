@@ -20,9 +20,9 @@ from rayline.features.transform import FittedFeatureSet
 from rayline.lineage import lineage
 from rayline.project import Project
 from rayline.registry.store import Point
-from rayline.rollout.plan import Plan, SetWeight
+from rayline.rollout.plans.plan import Plan, SetWeight
 from rayline.rollout.state import Decision, RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import fitted, make_bundle, mixed_table
 

@@ -12,9 +12,9 @@ from rayline import config
 from rayline.cli import show
 from rayline.cli.app import run
 from rayline.ledger import Ledger, Record
-from rayline.rollout.plan import Plan, SetWeight
+from rayline.rollout.plans.plan import Plan, SetWeight
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.names import plan_path, service_folder
 from rayline.serving.traffic.last_seen import EVERY_S, LastSeen, Seen, last_seen
 from rayline.serving.traffic.plan import LiveVersion, TrafficPlan

@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rayline.cli.rollout_words import latency_words, seconds_words, span_words, step_words
-from rayline.rollout.outlook import least, outlook
+from rayline.rollout.plans.outlook import least, outlook
 
 if TYPE_CHECKING:
-    from rayline.rollout.analysis import Measurement
-    from rayline.rollout.glance import Arm, Glance
+    from rayline.rollout.analysis.analysis import Measurement
+    from rayline.rollout.analysis.glance import Arm, Glance
     from rayline.rollout.state import AnalysisRun, RolloutState
 
 BAR = 40

@@ -14,7 +14,7 @@ from rayline.cli.rollout_picture import picture
 from rayline.errors import ServiceError
 
 if TYPE_CHECKING:
-    from rayline.rollout.glance import Glance
+    from rayline.rollout.analysis.glance import Glance
     from rayline.rollout.state import RolloutState
 
 FRAMES_PER_S = 4

@@ -32,7 +32,7 @@ def start(
     """Start a rollout; refused while another one is under way."""
     from rayline import release
     from rayline.project import Project
-    from rayline.rollout.plan import load_plan
+    from rayline.rollout.plans.plan import load_plan
 
     project = Project(named_project(name, config), listener=show.notices)
     steps = load_plan(plan) if plan is not None else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rayline.rollout.analysis import label
-from rayline.rollout.outlook import Span
-from rayline.rollout.steps import (
+from rayline.rollout.analysis.analysis import label
+from rayline.rollout.plans.outlook import Span
+from rayline.rollout.plans.steps import (
     Analyse,
     Ask,
     Bake,

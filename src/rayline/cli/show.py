@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rayline.offline import Predicted
     from rayline.preview import Preview
     from rayline.release import Released
-    from rayline.rollout.glance import Glance
+    from rayline.rollout.analysis.glance import Glance
     from rayline.rollout.state import RolloutState
     from rayline.scaffold import Scaffold
     from rayline.standing import ServiceStanding, Standing

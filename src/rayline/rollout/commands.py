@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from rayline.config import RolloutConfig
 from rayline.errors import NotFoundError, ServiceError, suggestion
+from rayline.rollout.analysis.glance import Glance
 from rayline.rollout.controller import call, new_id
 from rayline.rollout.engine import Order
-from rayline.rollout.files import RolloutStore, rollout_files
-from rayline.rollout.glance import Glance
-from rayline.rollout.plan import Plan
+from rayline.rollout.plans.plan import Plan
 from rayline.rollout.ports import LIVE, Ports
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import Signs
+from rayline.rollout.storage.files import RolloutStore, rollout_files
+from rayline.rollout.storage.storage import Signs
 from rayline.serving.names import service_folder
 from rayline.storage import exists, files_below
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from rayline.cluster import NAMESPACE, ON_THE_HEAD
 from rayline.errors import ClusterError, RaylineError, ServiceError, StaleController
-from rayline.rollout import failpoints, gauges, verbs
+from rayline.rollout import failpoints, gauges
 from rayline.rollout.engine import Engine, Order
-from rayline.rollout.files import rollout_files
+from rayline.rollout.policy import verbs
 from rayline.rollout.ports import Ports
 from rayline.rollout.state import RolloutState
 from rayline.rollout.steady import SteadyClock
+from rayline.rollout.storage.files import rollout_files
 
 TICK_S = 0.2
 WAITING_TICK_S = 1.0

@@ -20,23 +20,23 @@ from msgspec.structs import replace
 
 from rayline.config import HookConfig
 from rayline.errors import BundleError, NotFoundError, RolloutRefused, StaleController, UsageError
-from rayline.rollout import verbs
-from rayline.rollout.announcing import announced
+from rayline.rollout.analysis.glance import glance
 from rayline.rollout.apart import Apart, Overtaken
 from rayline.rollout.effects import perform
 from rayline.rollout.failpoints import reach
-from rayline.rollout.files import RolloutStore
-from rayline.rollout.glance import glance
-from rayline.rollout.moves import acknowledged, begin, failed
 from rayline.rollout.notes import Lane
 from rayline.rollout.outbox import Outbox
 from rayline.rollout.outside import measured
-from rayline.rollout.plan import Plan
-from rayline.rollout.policy import Seen, decide, tended, wants_external, wants_observation
+from rayline.rollout.plans.plan import Plan
+from rayline.rollout.policy import verbs
+from rayline.rollout.policy.announcing import announced
+from rayline.rollout.policy.moves import acknowledged, begin, failed
+from rayline.rollout.policy.policy import Seen, decide, tended, wants_external, wants_observation
+from rayline.rollout.policy.readback import read_back
 from rayline.rollout.ports import Ports, ServicePort
-from rayline.rollout.readback import read_back
 from rayline.rollout.state import Action, RolloutState
 from rayline.rollout.steady import SteadyClock
+from rayline.rollout.storage.files import RolloutStore
 from rayline.serving.records.observation import Observation
 from rayline.serving.traffic.plan import LiveVersion
 

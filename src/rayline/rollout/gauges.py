@@ -6,7 +6,7 @@ from collections import Counter
 from typing import get_args
 
 from rayline import meters
-from rayline.rollout.analysis import Verdict
+from rayline.rollout.analysis.analysis import Verdict
 from rayline.rollout.state import Phase, RolloutState
 
 Reading = tuple[str, float, dict[str, str]]

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from rayline.errors import RaylineError, TrackingError
 from rayline.rollout.delivery import call, deliver
-from rayline.rollout.moves import unheard, unwritten
 from rayline.rollout.notes import CallHook, Lane, Note, OpenRun, lane, without
+from rayline.rollout.policy.moves import unheard, unwritten
 from rayline.rollout.ports import Ports, Records
 from rayline.rollout.state import RolloutState
 

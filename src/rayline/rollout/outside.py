@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rayline.errors import ServiceError
-from rayline.rollout.external import Wanted
+from rayline.rollout.analysis.external import Wanted
 from rayline.rollout.hooks import imported, within
 
 DEADLINE_S = 5.0

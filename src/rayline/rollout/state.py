@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from rayline.config import HookConfig, Placement
 from rayline.errors import ServiceError
-from rayline.rollout.analysis import Measurement, Verdict
+from rayline.rollout.analysis.analysis import Measurement, Verdict
 from rayline.rollout.notes import Note
-from rayline.rollout.plan import Plan, PlanStep
+from rayline.rollout.plans.plan import Plan, PlanStep
 from rayline.serving.records.observation import Observation
 from rayline.serving.traffic.plan import HeaderRoute, LiveVersion, Mirror
 

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from rayline.config import Config, with_values
 from rayline.config.writing import shortest
-from rayline.tuning.sheet import Sheet
-from rayline.tuning.space import settings_of
+from rayline.tuning.page.sheet import Sheet
+from rayline.tuning.space.space import settings_of
 
 FILE = "best.yaml"
 

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import create_trial
 
 from rayline.config import Space
-from rayline.tuning.sheet import ABSENT, Objective, Sheet, text_of
+from rayline.tuning.page.sheet import ABSENT, Objective, Sheet, text_of
 
 FEWEST_TRIALS = 4
 TREES = 32

@@ -12,7 +12,7 @@ from msgspec.structs import replace as with_fields
 from rayline.config import Config, with_values
 from rayline.training.spec import TrainSpec
 from rayline.tuning.jobs import Job
-from rayline.tuning.space import settings_of
+from rayline.tuning.space.space import settings_of
 
 DataFor = Callable[[Config], tuple[TrainSpec, Any]]
 """From a trial's configuration to what it trains and the object-store reference to its ``TrainData``."""

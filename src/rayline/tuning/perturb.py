@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rayline.config import Space
-from rayline.tuning.choices import as_value, same_value
+from rayline.tuning.space.choices import as_value, same_value
 
 QUARTER = 0.25
 RESAMPLED = 0.25

@@ -20,9 +20,9 @@ from optuna.trial import TrialState, create_trial
 from rayline.config import Space, TuneConfig
 from rayline.errors import ConfigError
 from rayline.training.spec import EpochReport
-from rayline.tuning.choices import as_value, same_value
 from rayline.tuning.ledger import Trial
 from rayline.tuning.schedulers import pruner
+from rayline.tuning.space.choices import as_value, same_value
 
 STARTUP_TRIALS = 4
 """Random trials before TPE and the Gaussian process begin to learn."""

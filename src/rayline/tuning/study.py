@@ -28,7 +28,7 @@ from rayline.tuning.pool import Hiring, Pool
 from rayline.tuning.population import Population, check_movable
 from rayline.tuning.schedulers import decisions, most_epochs
 from rayline.tuning.search import Search
-from rayline.tuning.space import check
+from rayline.tuning.space.space import check
 
 __all__ = ["DataFor", "StudyResult", "Trial", "base_data", "tune"]
 

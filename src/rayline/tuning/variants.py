@@ -21,7 +21,7 @@ from rayline.errors import DataError, RaylineError
 from rayline.features.schemas.schema import digest_of
 from rayline.features.threads import is_large
 from rayline.training.spec import TrainData, TrainSpec
-from rayline.tuning.space import feature_points, settings_of
+from rayline.tuning.space.space import feature_points, settings_of
 
 if TYPE_CHECKING:
     from rayline.features.prepared import Prepared

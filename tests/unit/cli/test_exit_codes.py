@@ -15,9 +15,9 @@ from rayline.offline import _refuse_twins
 from rayline.project import Project
 from rayline.release import Released
 from rayline.rollout import commands
-from rayline.rollout.plan import Plan, SetWeight
+from rayline.rollout.plans.plan import Plan, SetWeight
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.traffic.plan import LiveVersion
 
 

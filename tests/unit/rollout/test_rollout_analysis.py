@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.config import MetricCondition
-from rayline.rollout.analysis import Measurement, judge, label
+from rayline.rollout.analysis.analysis import Measurement, judge, label
 from rayline.serving.records.observation import ArmStats
 from rollout_doubles import arm
 

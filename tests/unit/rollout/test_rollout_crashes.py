@@ -17,9 +17,9 @@ import pytest
 
 from rayline.config import parse
 from rayline.errors import ServiceError, StaleController
-from rayline.rollout import verbs
 from rayline.rollout.engine import Engine
-from rayline.rollout.plan import Pause, Plan, SetWeight
+from rayline.rollout.plans.plan import Pause, Plan, SetWeight
+from rayline.rollout.policy import verbs
 from rayline.serving.traffic.plan import LiveVersion, TrafficPlan
 from rollout_doubles import ServiceDouble, good, live_version
 from rollout_world import MemoryFiles, World

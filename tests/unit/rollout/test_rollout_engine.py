@@ -10,11 +10,11 @@ import pytest
 
 from rayline.config import AnalysisConfig, MetricCondition
 from rayline.errors import NotFoundError, RolloutRefused
-from rayline.rollout import verbs
 from rayline.rollout.controller import new_id
-from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
+from rayline.rollout.plans.plan import Analyse, Pause, Plan, SetWeight
+from rayline.rollout.policy import verbs
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import SERVICE, bad, good, live_version, serve
 from rollout_world import MemoryFiles, World

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from rayline.config import MetricCondition
 from rayline.errors import ConfigError
-from rayline.rollout.analysis import judge
-from rayline.rollout.expression import Expression
+from rayline.rollout.analysis.analysis import judge
+from rayline.rollout.analysis.expression import Expression
 from rollout_doubles import arm
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rayline import meters
-from rayline.rollout import gauges, verbs
-from rayline.rollout.plan import Plan
-from rayline.rollout.steps import Pause, SetWeight
+from rayline.rollout import gauges
+from rayline.rollout.plans.plan import Plan
+from rayline.rollout.plans.steps import Pause, SetWeight
+from rayline.rollout.policy import verbs
 from rollout_doubles import SERVICE
 from rollout_world import World
 

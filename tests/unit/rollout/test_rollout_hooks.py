@@ -17,11 +17,11 @@ import pytest
 
 from rayline.config import HookConfig, parse
 from rayline.errors import ConfigError
-from rayline.rollout import verbs
+from rayline.rollout.analysis.external import Wanted
 from rayline.rollout.engine import Order
-from rayline.rollout.external import Wanted
 from rayline.rollout.outside import measured
-from rayline.rollout.plan import Pause, Plan, SetWeight
+from rayline.rollout.plans.plan import Pause, Plan, SetWeight
+from rayline.rollout.policy import verbs
 from rollout_doubles import live_version
 from rollout_world import MemoryFiles, World
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.rollout.intervals import Estimate, divergence, excess, mean_error, proportion, quantile
+from rayline.rollout.analysis.intervals import Estimate, divergence, excess, mean_error, proportion, quantile
 from rayline.serving.records.observation import LATENCY_EDGES, ArmStats
 from rollout_doubles import arm
 

@@ -19,11 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rayline.config import AnalysisConfig, MetricCondition
 from rayline.errors import NotFoundError, RolloutRefused, ServiceError, StaleController, TrackingError
-from rayline.rollout import verbs
 from rayline.rollout.controller import new_id
 from rayline.rollout.effects import NAMES
 from rayline.rollout.engine import Order
-from rayline.rollout.plan import Analyse, Pause, Plan, SetWeight
+from rayline.rollout.plans.plan import Analyse, Pause, Plan, SetWeight
+from rayline.rollout.policy import verbs
 from rayline.rollout.state import RolloutState
 from rayline.serving.traffic.plan import TrafficPlan
 from rollout_doubles import bad, good, live_version

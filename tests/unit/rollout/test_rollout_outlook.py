@@ -12,10 +12,11 @@ from rich.console import Console
 from rayline.cli.rollout_picture import history_table, picture
 from rayline.cli.rollout_words import latency_words, seconds_words, span_words
 from rayline.config import AnalysisConfig, MetricCondition
-from rayline.rollout import commands, verbs
-from rayline.rollout.glance import Glance
-from rayline.rollout.outlook import NOTHING, PERSON, Span, least, outlook
-from rayline.rollout.plan import Analyse, Bake, Pause, Plan, SetWeight
+from rayline.rollout import commands
+from rayline.rollout.analysis.glance import Glance
+from rayline.rollout.plans.outlook import NOTHING, PERSON, Span, least, outlook
+from rayline.rollout.plans.plan import Analyse, Bake, Pause, Plan, SetWeight
+from rayline.rollout.policy import verbs
 from rayline.serving.records.observation import ArmStats
 from rollout_doubles import SERVICE, arm, good, serve
 from rollout_world import World

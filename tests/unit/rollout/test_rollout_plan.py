@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rayline.config import RolloutConfig, parse
 from rayline.errors import ConfigError, NotFoundError
-from rayline.rollout.plan import DEFAULT_ANALYSIS, Analyse, Pause, Plan, SetWeight, load_plan
+from rayline.rollout.plans.plan import DEFAULT_ANALYSIS, Analyse, Pause, Plan, SetWeight, load_plan
 
 READY = sorted((Path(__file__).parents[3] / "configs" / "rollout").glob("*.yaml"))
 ERRORS = {"metrics": [{"measure": "error_rate", "max": 0.01}]}

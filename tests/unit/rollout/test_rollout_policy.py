@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from rayline.errors import RolloutRefused
-from rayline.rollout import verbs
-from rayline.rollout.moves import acknowledged, begin
-from rayline.rollout.plan import Plan
-from rayline.rollout.policy import Seen, decide, tended, wants_external
+from rayline.rollout.plans.plan import Plan
+from rayline.rollout.policy import verbs
+from rayline.rollout.policy.moves import acknowledged, begin
+from rayline.rollout.policy.policy import Seen, decide, tended, wants_external
+from rayline.rollout.policy.timing import expires, left
 from rayline.rollout.state import RolloutState, SetMirror, SetRoutes
-from rayline.rollout.timing import expires, left
 from rayline.serving.records.observation import ArmStats, Observation, ShadowStats, SliceStats
 from rayline.serving.traffic.plan import HeaderRoute, Mirror
 from rollout_doubles import arm, bad, good

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rayline.config import ExperimentConfig
-from rayline.rollout.intervals import spent
-from rayline.rollout.sequential import answer, effect, radius
+from rayline.rollout.analysis.intervals import spent
+from rayline.rollout.analysis.sequential import answer, effect, radius
 from rayline.serving.records.observation import ArmStats
 
 QUESTION = ExperimentConfig(measure="accuracy", minimum_samples=100)

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from rayline.errors import ServiceError, StaleController
 from rayline.rollout import commands, failpoints
-from rayline.rollout.journal import mode_for
-from rayline.rollout.moves import begin
-from rayline.rollout.plan import Plan, SetWeight
+from rayline.rollout.plans.plan import Plan, SetWeight
+from rayline.rollout.policy.moves import begin
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.journal import mode_for
+from rayline.rollout.storage.storage import RolloutFiles
 from rollout_doubles import live_version
 
 NAME = "bikes"

@@ -8,8 +8,8 @@ import pytest
 
 from rayline.config import AnalysisConfig
 from rayline.errors import ConfigError
-from rayline.rollout.plan import Analyse, Ask, Bake, Conclude, MirrorTraffic, Pause, Plan, RouteHeader, SetWeight
-from rayline.rollout.timing import expected
+from rayline.rollout.plans.plan import Analyse, Ask, Bake, Conclude, MirrorTraffic, Pause, Plan, RouteHeader, SetWeight
+from rayline.rollout.policy.timing import expected
 from rollout_simulation import section
 
 ERRORS = {"interval": 5, "count": 4, "initial_delay": "10s", "metrics": [{"measure": "error_rate", "max": 0.01}]}

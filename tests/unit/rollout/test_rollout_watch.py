@@ -9,9 +9,9 @@ import pytest
 from rayline.config import AnalysisConfig, MetricCondition
 from rayline.errors import NotFoundError, ServiceError
 from rayline.rollout import commands
-from rayline.rollout.plan import Analyse, Plan, SetWeight
+from rayline.rollout.plans.plan import Analyse, Plan, SetWeight
 from rayline.rollout.state import RolloutState
-from rayline.rollout.storage import RolloutFiles
+from rayline.rollout.storage.storage import RolloutFiles
 from rollout_doubles import SERVICE, good
 from rollout_world import World
 

@@ -23,8 +23,8 @@ from rayline.config import (
     with_values,
 )
 from rayline.errors import ConfigError
-from rayline.tuning.conditions import applies, every_value, grid, holds, ordered
-from rayline.tuning.space import check, declared, feature_points, settings_of
+from rayline.tuning.space.conditions import applies, every_value, grid, holds, ordered
+from rayline.tuning.space.space import check, declared, feature_points, settings_of
 
 COLUMNS = {"hour": "numeric", "temp": NumericConfig(log=True), "town.name": "categorical", "day": "datetime"}
 BUILDERS = Space(choose=("mlp", "residual_mlp", "cnn"))

@@ -22,12 +22,12 @@ from rayline.training.spec import EpochReport
 from rayline.tuning.best import best_config, best_yaml
 from rayline.tuning.importance import importances
 from rayline.tuning.ledger import Trial
-from rayline.tuning.page import write_page
-from rayline.tuning.page_html import overview
-from rayline.tuning.page_note import note
-from rayline.tuning.plots import plots_of
-from rayline.tuning.sheet import ABSENT, Objective, Sheet, value_at
-from rayline.tuning.space import check
+from rayline.tuning.page.page import write_page
+from rayline.tuning.page.page_html import overview
+from rayline.tuning.page.page_note import note
+from rayline.tuning.page.plots import plots_of
+from rayline.tuning.page.sheet import ABSENT, Objective, Sheet, value_at
+from rayline.tuning.space.space import check
 
 LOSS, SCORE = Objective("valid_loss", "min"), Objective("valid_r2", "max")
 SPACE = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rayline.config import Config, ModelConfig, Space, with_values
 from rayline.errors import ConfigError
-from rayline.tuning.space import check, searchable, settings_of
+from rayline.tuning.space.space import check, searchable, settings_of
 from training_examples import spec_of, study_config
 
 OWN = spec_of(model=ModelConfig(builder="package.module:build"))

@@ -1,0 +1,1 @@
+"""What was measured of both versions, and whether it holds: measures, bounds, limits, verdicts. Pure."""

@@ -1,0 +1,1 @@
+"""The page of a Study: its table, plots and best configuration, as files that a person opens."""
