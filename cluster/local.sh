@@ -99,7 +99,7 @@ start_head() {
   fi
   # What the ingress of services needs must stand in the environment before Ray starts.
   eval "$("$python" -c 'import shlex, sys
-from rayline.serving.ingress import ingress_environment
+from rayline.serving.http.ingress import ingress_environment
 for name, value in ingress_environment("127.0.0.1", int(sys.argv[1]), sys.argv[2]).items():
     print(f"export {name}={shlex.quote(value)}")' "$serve_port" "$state")"
   local command=("$python" -m ray.scripts.scripts start --head --block --disable-usage-stats

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rayline.registry.predictor import Predictions, Predictor
     from rayline.registry.store import Version
     from rayline.rollout.plans.plan import Plan
+    from rayline.serving.records.captured import captured
     from rayline.serving.service import Service
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "RaylineError": "rayline.errors:RaylineError",
     "Service": "rayline.serving.service:Service",
     "Version": "rayline.registry.store:Version",
+    "captured": "rayline.serving.records.captured:captured",
     "connect": "rayline.cluster:connect",
     "load_config": "rayline.config:load",
     "run": "rayline.flow:run",
@@ -55,6 +57,7 @@ __all__ = [
     "Service",
     "Version",
     "__version__",
+    "captured",
     "connect",
     "load_config",
     "run",

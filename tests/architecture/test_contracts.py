@@ -37,7 +37,7 @@ def test_a_wrong_import_would_be_caught(tmp_path: Path) -> None:
     """The contract is worth something only where it can fail."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    router = tmp_path / "src" / "rayline" / "serving" / "router.py"
+    router = tmp_path / "src" / "rayline" / "serving" / "traffic" / "router.py"
     router.write_text(f"import rayline.training.loop\n{router.read_text()}")
     command = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
     checked = subprocess.run(
