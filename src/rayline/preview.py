@@ -13,7 +13,7 @@ from rayline.config import Config
 from rayline.preflight import Verdict, judged, needs_of
 from rayline.project import Project
 from rayline.readiness import STEPS, held_by, seen_capacity
-from rayline.release import live_of, service_url, taken_back
+from rayline.release import live_of, live_url, taken_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _release_step(project: Project, version: int | None, live: Mapping[str, Any]
     if live is None:
         return PlannedStep("release", False, "no service is live: the version gets all traffic at once")
     if all_traffic:
-        return PlannedStep("release", True, f"version {version} has all traffic at {service_url(config)}")
+        return PlannedStep("release", True, f"version {version} has all traffic at {live_url(config)}")
     return PlannedStep("release", False, _move(config, live, version))
 
 

@@ -68,7 +68,7 @@ def release(
         ServiceError: the service did not come up.
     """
     _tell_what_needs_a_restart(project)
-    url = service_url(project.config)
+    url = live_url(project.config)
     if _has_all_traffic(ask(url, project.config.service.access), version):
         return _already(project, version, url)
     if not insist:
@@ -148,7 +148,7 @@ def look_ahead(project: Project, steps: Collection[str] = (), *, release: bool =
 def live_of(config: Config) -> dict[str, Any] | None:
     """Return what a project's service says of itself, None where it does not run or something else answers there."""
     with suppress(ServiceError, UsageError):
-        return ask(service_url(config), config.service.access)
+        return ask(live_url(config), config.service.access)
     return None
 
 
@@ -225,7 +225,7 @@ def follow(project: Project, state: RolloutState) -> Released:
             said = (state.weight, state.message)
             project.listener(RolloutMoved(state.phase, state.stable, state.canary, state.weight, state.message))
     ok = state.phase in ("Healthy", "Progressing", "Concluded") or state.paused_for in ("promote", "hand")
-    ended = Released(state.canary, state.phase, state.message, service_url(project.config), ok)
+    ended = Released(state.canary, state.phase, state.message, live_url(project.config), ok)
     project.listener(Finished("release", state.seconds, False, f"{state.phase}: {state.message}"))
     return ended
 
@@ -244,16 +244,12 @@ def _first(project: Project, version: int, url: str, seconds: float) -> Released
 
 def _tell_what_needs_a_restart(project: Project) -> None:
     """Tell which settings of a service that runs were changed since it started: replicas keep those they have."""
-    from rayline.serving.names import service_folder
-
-    try:
-        file = storage.refresh(service_folder(project.storage, project.config.name) / "service.json")
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    record = _record(project.config)
+    if record is None:
         return
     changed = changes(record["settings"], project.config.service, "service")
     runs = cluster.alive(project.storage) is not None
-    if changed and (runs or (_elsewhere() and ask(service_url(project.config), project.config.service.access))):
+    if changed and (runs or (_elsewhere() and ask(live_url(project.config), project.config.service.access))):
         way = "`rayline stop`, then run again" if runs else "delete the service on its cluster, then run again"
         project.listener(Notice(f"not applied while the service runs: {', '.join(changed)}; {way}"))
 
@@ -277,10 +273,32 @@ def live_version(project: Project, number: int) -> LiveVersion:
 
 
 def service_url(config: Config) -> str:
-    """Return the address of the project's service."""
+    """Return the address that the project's service is to have."""
     service = config.service
     host = "127.0.0.1" if service.host == "0.0.0.0" else service.host
     return f"http://{host}:{service.port}/{config.name}"
+
+
+def live_url(config: Config) -> str:
+    """Return where the project's service answers: while it runs it keeps the address that it was started with."""
+    url = service_url(config)
+    started = (_record(config) or {}).get("url", url)
+    if started != url:
+        with suppress(ServiceError, UsageError):
+            return started if ask(started, config.service.access) is not None else url
+    return url
+
+
+def _record(config: Config) -> dict[str, Any] | None:
+    """Return what was written down of the service when it was started: its address and settings."""
+    from rayline.serving.names import service_folder
+
+    try:
+        file = storage.refresh(service_folder(config.storage, config.name) / "service.json")
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record
 
 
 def ask(url: str, access: AccessConfig = NO_ACCESS) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from rayline import cluster
 from rayline.config import Config
 from rayline.errors import RaylineError
 from rayline.project import Project
-from rayline.release import ask, service_url
+from rayline.release import ask, live_url
 
 if TYPE_CHECKING:
     from rayline.rollout.state import RolloutState
@@ -112,7 +112,7 @@ def service_standing(config: Config) -> ServiceStanding | None:
     plan = _plan(config)
     if plan is None:
         return None
-    url, seen = service_url(config), last_seen(config.storage, config.name)
+    url, seen = live_url(config), last_seen(config.storage, config.name)
     return ServiceStanding(
         url,
         _answers(config, url),

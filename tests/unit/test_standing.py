@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from rayline import config
 from rayline.cli import show
 from rayline.cli.app import run
 from rayline.ledger import Ledger, Record
+from rayline.release import live_of, live_url
 from rayline.rollout.plans.plan import Plan, SetWeight
 from rayline.rollout.state import RolloutState
 from rayline.rollout.storage.storage import RolloutFiles
@@ -52,6 +57,47 @@ def file(tmp_path: Path) -> Path:
     )
     RolloutFiles(storage, "table").write(state)
     return file
+
+
+class _Live(BaseHTTPRequestHandler):
+    """What a service says of itself."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"service": "table", "stable": 1, "weights": {"1": 90, "2": 10}, "ready": True}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *said: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def service_at_another_port(file: Path) -> Iterator[str]:
+    """A service that was started before its port was changed in the configuration."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Live) as server:
+        url = f"http://127.0.0.1:{server.server_port}/table"
+        record = service_folder(file.parent / ".rayline", "table") / "service.json"
+        record.write_text(json.dumps({"url": url, "settings": {}, "remote_on": {}}))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_service_that_runs_is_asked_where_it_was_started(file: Path) -> None:
+    project = config.load(file)
+    with service_at_another_port(file) as url:
+        assert live_url(project) == url
+        assert (live_of(project) or {})["stable"] == 1
+        found = service_standing(project)
+        assert found is not None
+        assert (found.running, found.url) == (True, url)
+    assert live_url(project) == "http://127.0.0.1:22499/table"  # it runs no more, and comes back where it is to be
 
 
 def test_the_traffic_and_the_last_sign_of_life_are_told(file: Path) -> None:
