@@ -32,7 +32,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rayline.config import CategoricalConfig, ColumnConfig, FeaturesConfig, NumericConfig
+from rayline.config.columns import ColumnKind
 from rayline.features.feature_set import FeatureSet
 from rayline.features.schemas.inference import schema_for
 from rayline.features.transform import FittedFeatureSet
@@ -93,7 +94,7 @@ def made(rows: int) -> pa.Table:
 
 def declared(table: pa.Table) -> FeatureSet:
     """Return the FeatureSet, with a schema from the first rows."""
-    columns: dict[str, ColumnConfig] = {
+    columns: dict[str, ColumnConfig | ColumnKind] = {
         **{name: NumericConfig() for name in NUMBERS},
         **{name: CategoricalConfig() for name in FEW},
         **{name: CategoricalConfig(encode="ordinal", max_levels=2_000) for name in MANY},
@@ -242,7 +243,8 @@ def first_rows(result: Any) -> Matrix:
 
 def interleaved(arms: dict[str, Callable[[], Matrix]], rounds: int) -> dict[str, list[float]]:
     """Return seconds by arm and round; each arm runs once before, and must give the same numbers as the first."""
-    names, seconds = list(arms), {name: [] for name in arms}
+    names = list(arms)
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
     expected = None
     for name, run in arms.items():
         found = first_rows(run())
@@ -314,7 +316,7 @@ def numpy_function(fitted: FittedFeatureSet) -> Callable[[dict[str, Any]], Any]:
     ordinal = [
         (
             column.name,
-            {level: float(code) for code, level in enumerate(column.levels)},
+            {level: float(code) for code, level in enumerate(cast("Any", column).levels)},
             fitted.width - len(MANY) + place,
         )
         for place, column in enumerate(fitted.columns[-len(MANY) :])

@@ -28,7 +28,7 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -55,7 +55,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
     total = asked.requests // 20 if asked.quick else asked.requests
-    began, counts, failures = time.perf_counter(), {}, []
+    began = time.perf_counter()
+    counts: dict[str, Counter[str]] = {}
+    failures: Failures = []
     with tempfile.TemporaryDirectory() as folder:
         for task in TASKS:
             app = App(Path(folder) / task, task, peers=None)
@@ -88,7 +90,8 @@ def check_good(app: App, good: list[Request]) -> None:
 
 async def storm(app: App, good: list[Request], count: int, seed: int, failures: Failures) -> Counter[str]:
     """Send changed requests to the application, and count the answers by status."""
-    random, seen = Random(seed), Counter()
+    random = Random(seed)
+    seen: Counter[str] = Counter()
     for _ in range(count):
         request = hostile(random, good)
         try:
@@ -113,12 +116,13 @@ def by_document(app: App, examples: int, failures: Failures) -> Counter[str]:
     from hypothesis import HealthCheck, Phase, given, settings
     from schemathesis.generation import GenerationMode
 
-    schema, seen = schemathesis.openapi.from_asgi("/churn/openapi.json", app.endpoint), Counter()
+    schema = schemathesis.openapi.from_asgi("/churn/openapi.json", app.endpoint)
+    seen: Counter[str] = Counter()
     few = settings(
         max_examples=examples, phases=[Phase.generate], deadline=None, database=None, derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    for operation in (each.ok() for each in schema.get_all_operations()):
+    for operation in (cast("Any", each).ok() for each in schema.get_all_operations()):
         for mode in GenerationMode:
             if operation.method == "get" and mode is GenerationMode.NEGATIVE:
                 continue

@@ -31,8 +31,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rayline.cluster import _descendants
 from rayline.jobs.packing import chosen, packed
+from rayline.processes import descendants
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -113,7 +113,7 @@ def whole(folder: Path, cluster: JobCluster, name: str, epochs: int, kill_after:
         ledger, deadline = place / ".rayline" / "ledger" / name, time.monotonic() + DEADLINE_S
         while not any(ledger.glob(f"{kill_after}-*.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        [pid] = [pid for pid, words in _descendants(cluster.pid).items() if "rayline.cli.job_driver" in words]
+        [pid] = [pid for pid, words in descendants(cluster.pid).items() if "rayline.cli.job_driver" in words]
         os.kill(pid, signal.SIGKILL)
     said, _ = process.communicate(timeout=DEADLINE_S)
     first = time.perf_counter() - began

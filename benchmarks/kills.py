@@ -35,6 +35,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -258,7 +259,7 @@ def processes(bench: Bench, name: str) -> list[int]:
     def is_ours(process: int) -> bool:
         while process in parents and process != head:
             process = parents[process]
-        return process == head
+        return bool(process == head)
 
     return [each for each, title in titles.items() if title.startswith(f"ray::{name}") and is_ours(each)]
 
@@ -377,7 +378,7 @@ def _anything(losses: Losses) -> bool:
     return any(counts[name] for name in counts if name.endswith(("_lost", "_doubled")))
 
 
-def _runs(bench: Bench, seed: int) -> list:
+def _runs(bench: Bench, seed: int) -> list[Any]:
     client = _client(bench)
     experiment = client.get_experiment_by_name("digits")
     if experiment is None:
@@ -396,12 +397,12 @@ def _check_steps(bench: Bench, run_id: str, epochs: int | None, losses: Losses) 
 
 
 @cache
-def _client(bench: Bench):
+def _client(bench: Bench) -> Any:
     # Once for each project: of several stores that one process opens on one SQLite file, later ones read old rows.
     return MlflowStore.open(bench.tracking_uri, bench.storage)._client()
 
 
-def _text(client, run_id: str, path: str) -> str:
+def _text(client: Any, run_id: str, path: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_text()
 

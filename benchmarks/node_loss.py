@@ -431,7 +431,7 @@ def _holding(bench: Bench, title: str) -> str:
     names = [name for name in bench.nodes.nodes if bench.nodes.holds(name, title)]
     if not names:
         raise RuntimeError(f"no node holds {title}")
-    return names[0]
+    return str(names[0])
 
 
 def _count(loss: Loss, bench: Bench, since: float) -> None:

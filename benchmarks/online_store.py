@@ -213,9 +213,11 @@ def measure(name: str, keys: int, looks: int) -> Measured:
         return Measured(
             writes,
             again,
-            *(float(np.percentile(times, share)) for share in (50, 99)),
+            float(np.percentile(times, 50)),
+            float(np.percentile(times, 99)),
             batch,
-            *(float(np.percentile(shared, share)) for share in (50, 99)),
+            float(np.percentile(shared, 50)),
+            float(np.percentile(shared, 99)),
             shared_writes,
             size,
         )

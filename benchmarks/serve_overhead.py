@@ -198,7 +198,7 @@ def wrk(url: str, body: Path, script: Path, connections: int, seconds: int) -> M
 def ratio(measured: dict[tuple[str, int], list[Measured]], arm: str, field: str, connections: int) -> float:
     """Return the median over rounds of an arm's figure over the bare one's in the same round."""
     pairs = zip(measured[arm, connections], measured["bare", connections], strict=True)
-    return statistics.median(getattr(mine, field) / getattr(bare, field) for mine, bare in pairs)
+    return float(statistics.median(getattr(mine, field) / getattr(bare, field) for mine, bare in pairs))
 
 
 def report(measured: dict[tuple[str, int], list[Measured]], rounds: int, seconds: int) -> None:

@@ -271,7 +271,7 @@ def build(inputs: int, outputs: int, log: str) -> object:
     """Return a network that writes a line, its process, each time it is set to train."""
     from torch import nn
 
-    class Noting(nn.Sequential):
+    class Noting(nn.Sequential):  # type: ignore[misc]
         def train(self, mode: bool = True) -> Noting:
             if mode:
                 with open(log, "a", encoding="utf-8") as file:
@@ -350,7 +350,7 @@ async def ask(url: str, body: bytes, rate: float, seconds: float) -> dict[str, f
 def ratio(measured: dict[str, list[Measured]], arm: str, other: str, field: str) -> float:
     """Return the median over rounds of an arm's figure to another's in the same round."""
     pairs = zip(measured[arm], measured[other], strict=True)
-    return statistics.median(getattr(one, field) / max(getattr(two, field), 1e-9) for one, two in pairs)
+    return float(statistics.median(getattr(one, field) / max(getattr(two, field), 1e-9) for one, two in pairs))
 
 
 def report(measured: dict[str, list[Measured]], effort: Effort) -> None:

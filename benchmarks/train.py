@@ -97,7 +97,7 @@ def build(inputs: int, outputs: int) -> Any:
     """Build the network of the starts: it writes down when it first takes a training step."""
     from torch import nn
 
-    class Clocked(nn.Module):
+    class Clocked(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.layers = nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, outputs))
@@ -117,7 +117,7 @@ def spec_of(epochs: int, workers: int, builder: str = "mlp", **train: Any) -> An
     from rayline.model import InputLayout
     from rayline.training.spec import TrainSpec
 
-    model = ModelConfig(builder=builder, **({"hidden": HIDDEN} if builder == "mlp" else {}))
+    model = ModelConfig(builder=builder, hidden=HIDDEN) if builder == "mlp" else ModelConfig(builder=builder)
     settings = TrainConfig(epochs=epochs, batch_size=BATCH, patience=0, use_gpu=False, num_workers=workers, **train)
     return TrainSpec(model, settings, "binary", ("no", "yes"), InputLayout.plain(INPUTS), 0.0, 1.0)
 

@@ -30,7 +30,7 @@ TEXTS = (
     "true",
 )
 NUMBERS = (0, -1, 1, 2**31, 2**63, -(2**63), 2**64, 10**30, 0.0, -0.0, 1e-320, 1e308, -1e308, 0.1, 1e100, 99e99)
-OTHERS = (None, True, False, [], {}, [[]], [None], {"": None}, [[1], [2, 3]], [1e9] * 40)
+OTHERS: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"": None}, [[1], [2, 3]], [1e9] * 40)
 METHODS = ("POST",) * 16 + ("GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "X")
 
 

@@ -72,7 +72,8 @@ class Cell:
 
     def read(self) -> dict[str, Any]:
         """Return the value."""
-        return json.loads(self._text)
+        value: dict[str, Any] = json.loads(self._text)
+        return value
 
     @contextmanager
     def changed(self) -> Iterator[dict[str, Any]]:
@@ -93,7 +94,8 @@ class FileCell:
 
     def read(self) -> dict[str, Any]:
         """Return the value."""
-        return json.loads(self._path.read_text())
+        value: dict[str, Any] = json.loads(self._path.read_text())
+        return value
 
     @contextmanager
     def changed(self) -> Iterator[dict[str, Any]]:

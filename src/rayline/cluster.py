@@ -73,7 +73,7 @@ class LocalCluster:
     token_path: str
     log: str
     environment: dict[str, str]
-    gcs_storage: str = "memory"
+    gcs_storage: GcsStorage = "memory"
     cpus: int | None = None
 
     @property
