@@ -96,7 +96,7 @@ def test_a_killed_controller_comes_back_and_finishes(live: tuple[Config, Clients
     until(lambda: status().weight == 10 and status().analysis is not None, "the analysis at 10 %")
     killed = until(controller_process, "the controller's process")
     os.kill(killed, signal.SIGKILL)
-    ended = commands.wait(NAME, storage=better.storage, timeout=120)
+    ended = commands.wait(NAME, storage=better.storage, timeout=240)
     assert ended.phase == "Healthy", ended.message
     assert ended.weight == 100
     assert [decision.weight for decision in ended.decisions] == sorted(decision.weight for decision in ended.decisions)
@@ -119,7 +119,7 @@ def test_the_champion_moved_and_every_decision_has_its_reason(live: tuple[Config
 def test_undo_returns_to_the_version_before_at_once(live: tuple[Config, Clients]) -> None:
     better, clients = live
     commands.undo(NAME, storage=better.storage)
-    ended = commands.wait(NAME, storage=better.storage, timeout=60)
+    ended = commands.wait(NAME, storage=better.storage, timeout=240)
     assert (ended.phase, ended.canary) == ("Healthy", 1)
     told = release.ask(release.service_url(better))
     assert told is not None
@@ -132,12 +132,12 @@ def test_a_second_rollout_is_refused_and_an_abort_returns_all_traffic(live: tupl
     waiting = config.with_values(better, {"rollout": {"steps": [{"set_weight": 25}, {"pause": True}]}})
     project = Project(waiting)
     release.start(project, 2)
-    held = commands.wait(NAME, storage=better.storage, timeout=60)
+    held = commands.wait(NAME, storage=better.storage, timeout=240)
     assert (held.phase, held.weight) == ("Paused", 25)
     with pytest.raises(RolloutRefused, match="v2"):
         release.start(project, 2)
     commands.abort(NAME, storage=better.storage, reason="not wanted")
-    ended = commands.wait(NAME, storage=better.storage, timeout=60)
+    ended = commands.wait(NAME, storage=better.storage, timeout=240)
     assert (ended.phase, ended.weight) == ("Degraded", 0)
     assert "not wanted" in ended.message
     told = release.ask(release.service_url(better))
@@ -156,7 +156,7 @@ def test_after_a_restart_of_everything_the_rollout_goes_on_where_it_was(live: tu
     better, _ = live
     waiting = config.with_values(better, {"rollout": {"steps": [{"set_weight": 25}, {"pause": True}]}})
     release.start(Project(waiting), 2)
-    assert commands.wait(NAME, storage=better.storage, timeout=60).weight == 25
+    assert commands.wait(NAME, storage=better.storage, timeout=240).weight == 25
     assert cluster.stop(better.storage)
     came_back = release.release(Project(waiting), 2, insist=True)
     told = release.ask(release.service_url(better))
@@ -164,7 +164,7 @@ def test_after_a_restart_of_everything_the_rollout_goes_on_where_it_was(live: tu
     assert (told["stable"], told["weights"]) == (1, {"1": 75, "2": 25})
     assert (came_back.phase, came_back.ok) == ("Paused", True)
     commands.promote(NAME, storage=better.storage)
-    assert commands.wait(NAME, storage=better.storage, timeout=60).phase == "Healthy"
+    assert commands.wait(NAME, storage=better.storage, timeout=240).phase == "Healthy"
     told = release.ask(release.service_url(better))
     assert told is not None
     assert told["weights"] == {"2": 100}
