@@ -20,7 +20,7 @@ INSTALL := install --quiet --disable-pip-version-check --no-compile
 # Files of tests with a small cluster each, two at a time, in the order given: long ones stand first.
 BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-services test-airflow test-feast test-kserve bench-peers lint setup lock clean
+.PHONY: demo test explore test-services test-airflow test-feast test-kserve bench-peers lint setup lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -32,6 +32,10 @@ test: $(READY)
 	$(BIN)/python -m pytest $(BESIDE) tests/ray
 	$(BIN)/python -m pytest $(BESIDE) tests/docs tests/e2e
 	$(MAKE) -j 2 test-feast test-kserve
+
+# The properties again, with other examples than `make test` has: what it finds is a fault that nobody knew.
+explore: $(READY)
+	$(BIN)/python -m pytest -n auto --hypothesis-profile explore tests/unit tests/contracts
 
 # Feast needs an older pandas than ours: its packages lie in an environment of their own, before those of $(VENV).
 test-feast: $(FEAST)/.ready

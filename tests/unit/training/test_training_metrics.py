@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -15,14 +15,14 @@ from rayline.errors import ConfigError
 from rayline.training.metrics import DIRECTIONS, area_under_curve, direction, measure
 
 few_scores = st.integers(-3, 3).map(float)  # few values, so that ties are common
-scored = st.lists(st.tuples(few_scores | st.floats(-50, 50), st.booleans()), min_size=1, max_size=60)
+scored = st.lists(st.tuples(few_scores | st.floats(-50, 50), st.booleans()), min_size=2, max_size=60)
 
 
 @given(scored)
 def test_the_area_under_the_curve_is_that_of_scikit_learn(rows: list[tuple[float, bool]]) -> None:
     scores = np.array([score for score, _ in rows])
     positive = np.array([label for _, label in rows])
-    assume(positive.any() and not positive.all())
+    positive[:2] = True, False  # both there
     assert area_under_curve(scores, positive) == pytest.approx(roc_auc_score(positive, scores), abs=1e-12)
 
 
@@ -50,12 +50,12 @@ def test_regression_speaks_in_the_unit_of_the_target() -> None:
     assert found == pytest.approx({"loss": 5.0, "mae": 20.0, "rmse": 10.0 * math.sqrt(5.0)})
 
 
-@given(st.lists(st.tuples(st.lists(st.floats(-500, 500), min_size=3, max_size=3), st.integers(0, 2)), min_size=1))
+# None of these is as unlikely as what scikit-learn clips.
+@given(st.lists(st.tuples(st.lists(st.floats(-12, 12), min_size=3, max_size=3), st.integers(0, 2)), min_size=1))
 def test_the_multiclass_loss_is_that_of_scikit_learn(rows: list[tuple[list[float], int]]) -> None:
     outputs, truth = np.array([row for row, _ in rows]), np.array([label for _, label in rows])
     weights = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     shares = weights / weights.sum(axis=1, keepdims=True)
-    assume(shares[np.arange(len(truth)), truth].min() > 1e-12)  # scikit-learn clips what is smaller
     assert measure("multiclass", outputs, truth, 1.0)["loss"] == pytest.approx(
         log_loss(truth, shares, labels=[0, 1, 2]), abs=1e-9
     )
