@@ -9,7 +9,7 @@ Method     One live service: two replicas on scikit-learn's wine, two versions, 
            must be: phase, weights of the plan, every replica on that plan, versions that are loaded, MLflow's champion,
            nothing left to tell. Seconds are from the death of the process to that end, so they hold what the plan
            itself still takes. `abort` is a canary that a person takes back. `claim` dies while it takes over.
-Command    python benchmarks/failpoints.py [--quick] [--every] [--strategy NAME] [--port 21500]
+Command    python benchmarks/failpoints.py [--quick] [--every] [--strategy NAME] [--port 22500]
 
 `--every` kills at notes too, and at the last passing of each point besides the first: about 40 minutes instead of 10.
 The last line is one JSON object. Seconds are only as good as the machine is quiet; the counts do not depend on it.
@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three points of three strategies")
     parser.add_argument("--every", action="store_true", help="notes too, and the last passing of each point")
     parser.add_argument("--strategy", choices=sorted([*PLANS, "claim"]), action="append", help="only this one")
-    parser.add_argument("--port", type=int, default=21500)
+    parser.add_argument("--port", type=int, default=22500)
     options = parser.parse_args()
     names = options.strategy or (["canary", "shadow", "abort"] if options.quick else [*PLANS, "claim"])
     found: dict[str, Outcome] = {}

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from rayline import joining, processes
 from rayline.auth_token import NONE, Token, find_token
 from rayline.errors import ClusterError
-from rayline.ports import free_port
+from rayline.ports import CLIENT, free_port
 from rayline.storage import folder_of
 
 NAMESPACE = "rayline"
@@ -296,7 +296,7 @@ def _start_head(
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false", "--disable-usage-stats"]
     held = (os.cpu_count() or 1) if cpus is None else cpus
-    command += ["--num-cpus", str(held), "--ray-client-server-port", str(free_port(from_port=27000))]
+    command += ["--num-cpus", str(held), "--ray-client-server-port", str(free_port(CLIENT))]
     command += ["--temp-dir", session_folder(storage)]
     with log.open("ab") as output:
         said_before = output.tell()

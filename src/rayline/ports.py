@@ -1,4 +1,11 @@
-"""Ports of this machine that nobody listens on."""
+"""Ports of this machine that nobody listens on, and who takes which, so that clusters beside each other do not meet.
+
+10002 to 19999      Ray's workers
+20000 to 21999      local heads: their control ports, then those of Ray Client
+22600 to 26599      the ingress' own pages, four for each address of a service (``serving.http.ingress``)
+26600 to 32700      replicas, a hundred for each address, around Serve's own 30000 to 30999
+32768 to 60999      outgoing connections, as Linux has it
+"""
 
 from __future__ import annotations
 
@@ -7,15 +14,17 @@ import socket
 
 from rayline.errors import ClusterError
 
+CONTROL, CLIENT = range(20_000, 21_000), range(21_000, 22_000)
 
-def free_port(from_port: int = 20000) -> int:
-    """Return a free port outside the range that Ray gives to its workers (10002 to 19999). Raises ``ClusterError``."""
-    offset = secrets.randbelow(2000)
-    for port in range(from_port + offset, from_port + offset + 500):
+
+def free_port(among: range = CONTROL) -> int:
+    """Return a free port of a range, any of them. Raises ``ClusterError``."""
+    offset = secrets.randbelow(len(among))
+    for port in (*among[offset:], *among[:offset]):
         with socket.socket() as candidate:
             try:
                 candidate.bind(("", port))
             except OSError:
                 continue
             return port
-    raise ClusterError(f"no free port between {from_port + offset} and {from_port + offset + 500}.")
+    raise ClusterError(f"no free port between {among[0]} and {among[-1]}.")

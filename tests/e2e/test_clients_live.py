@@ -20,7 +20,7 @@ from rayline.serving.service import Service, deploy
 from rayline.serving.traffic.plan import LiveVersion
 from registry_examples import make_bundle, real_table
 
-PORT = 21110
+PORT = 22024
 ASK, ADMIN = "a" * 32, "b" * 32
 
 

@@ -17,7 +17,7 @@ SCALING = AutoscalingConfig(
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("scaling"), 21230, autoscaling=SCALING) as started:
+    with a_world(tmp_path_factory.mktemp("scaling"), 22022, autoscaling=SCALING) as started:
         yield started
 
 

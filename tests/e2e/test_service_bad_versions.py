@@ -15,7 +15,7 @@ from service_world import Load, World, a_world, wait_for
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("bad"), 21210, replicas=1, memory_limit_mb=1500.0) as started:
+    with a_world(tmp_path_factory.mktemp("bad"), 22021, replicas=1, memory_limit_mb=1500.0) as started:
         yield started
 
 

@@ -26,7 +26,7 @@ from rayline.serving.traffic.plan import LiveVersion, Mirror
 from recording_app import state_of
 from registry_examples import make_bundle, mixed_table
 
-PORT = 21310
+PORT = 22023
 DEADLINE = 120.0
 SERVICE = "rents"
 

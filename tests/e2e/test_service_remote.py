@@ -22,7 +22,7 @@ again and costs nothing."""
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("remote"), 21200, replicas=2) as started:
+    with a_world(tmp_path_factory.mktemp("remote"), 22020, replicas=2) as started:
         started.service.load(started.version(2, placement="remote"))
         yield started
 

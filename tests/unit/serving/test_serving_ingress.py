@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rayline.errors import ClusterError
+from rayline.ports import CLIENT, CONTROL
 from rayline.serving.http import ingress
 from rayline.serving.http.frontdoor import IMPORT_PATH
 from rayline.serving.http.ingress import check_port, chosen_ingress, ingress_environment
@@ -50,6 +51,7 @@ def test_the_ports_of_one_cluster_differ_and_lie_where_no_one_else_looks() -> No
         assert all(22_600 <= each < 26_600 for each in ports)
         assert (last - first, first >= 26_600, last <= 32_700) == (100, True, True)
         assert last <= 30_000 or first >= 31_000  # Serve's own, for the clusters of others
+        assert not {*CONTROL, *CLIENT} & {*ports, *range(first, last + 1)}
 
 
 def test_few_clusters_share_the_range_of_their_replicas() -> None:
