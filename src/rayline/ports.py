@@ -20,7 +20,8 @@ CONTROL, CLIENT = range(20_000, 21_000), range(21_000, 22_000)
 def free_port(among: range = CONTROL) -> int:
     """Return a free port of a range, any of them. Raises ``ClusterError``."""
     offset = secrets.randbelow(len(among))
-    for port in (*among[offset:], *among[:offset]):
+    for place in range(len(among)):
+        port = among[(offset + place) % len(among)]
         with socket.socket() as candidate:
             try:
                 candidate.bind(("", port))
