@@ -280,10 +280,13 @@ def service_url(config: Config) -> str:
 
 
 def live_url(config: Config) -> str:
-    """Return where the project's service answers: while it runs it keeps the address that it was started with."""
+    """Return where the project's service answers: while it runs it keeps the address that it was started with.
+
+    Without a cluster it cannot run: what answers there is another project's, perhaps of the same name.
+    """
     url = service_url(config)
     started = (_record(config) or {}).get("url", url)
-    if started != url:
+    if started != url and (_elsewhere() or cluster.alive(config.storage) is not None):
         with suppress(ServiceError, UsageError):
             return started if ask(started, config.service.access) is not None else url
     return url

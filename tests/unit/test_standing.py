@@ -89,15 +89,18 @@ def service_at_another_port(file: Path) -> Iterator[str]:
             thread.join()
 
 
-def test_a_service_that_runs_is_asked_where_it_was_started(file: Path) -> None:
+def test_a_service_that_runs_is_asked_where_it_was_started(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = config.load(file)
+    moved_to = "http://127.0.0.1:22499/table"
     with service_at_another_port(file) as url:
+        assert live_url(project) == moved_to  # it has no cluster: what answers there is another project's
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
         assert live_url(project) == url
         assert (live_of(project) or {})["stable"] == 1
         found = service_standing(project)
         assert found is not None
         assert (found.running, found.url) == (True, url)
-    assert live_url(project) == "http://127.0.0.1:22499/table"  # it runs no more, and comes back where it is to be
+    assert live_url(project) == moved_to  # it runs no more, and comes back where it is to be
 
 
 def test_the_traffic_and_the_last_sign_of_life_are_told(file: Path) -> None:

@@ -1,1 +1,1 @@
-"""What goes over the wire, pure: rows read and answers written, in each protocol, and what documents them."""
+"""What goes over the wire: rows read and answers written, in each protocol, and what documents them."""
